@@ -1,0 +1,101 @@
+"""The `hfscale` command: what can be done with a finished run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hfscale.errors import ModelError, SettingsError, one_line
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of `hfscale`; a user's mistake ends in one line and exit status 2."""
+    parser = argparse.ArgumentParser(prog="hfscale", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_predict(commands)
+    with one_line():
+        settings = parser.parse_args(args)
+        settings.run(settings)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser(
+        "predict",
+        allow_abbrev=False,
+        help="label texts with a run's model",
+        description="Label texts with a run's model; one JSON object per text, with every label's probability.",
+    )
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--text", nargs="+", metavar="TEXT", help="one or more texts; for sentence pairs, two")
+    source.add_argument("--file", help="csv, tsv, txt, json, jsonl or parquet file, plain or .gz")
+    parser.add_argument(
+        "--column", nargs="+", metavar="NAME", help="text column(s) of the file; by default the run's own"
+    )
+    parser.add_argument("--output", type=Path, help="file for the JSON lines; by default they are printed")
+    parser.add_argument("--batch_size", type=int, default=64, help="texts per forward pass (64)")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(settings: argparse.Namespace) -> None:
+    from hfscale import evaluation, files, models
+
+    if settings.batch_size < 1:
+        raise SettingsError("--batch_size must be at least 1")
+    if settings.column and not settings.file:
+        raise SettingsError("--column has no effect without --file; leave it out")
+    folder: Path = settings.run_folder
+    if not folder.is_dir():
+        raise ModelError(f"no such folder: {folder}")
+    run_config = _run_config(folder)
+    classifier = models.saved_text_classifier(folder / "model" if (folder / "model").is_dir() else folder)
+    texts = _given_texts(settings, run_config)
+    wanted = (run_config.get("data") or {}).get("max_length")
+    predictions = evaluation.predict_texts(
+        classifier.model, classifier.tokenizer, texts, classifier.max_length(wanted), settings.batch_size
+    )
+    lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
+    if settings.output:
+        files.write_text(settings.output, "\n".join(lines) + "\n")
+    else:
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _run_config(folder: Path) -> dict[str, Any]:
+    """The run's settings; empty for a bare model folder."""
+    import yaml
+
+    path = folder / "config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _given_texts(settings: argparse.Namespace, run_config: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One tuple of a text, or of the two of a pair, for each prediction."""
+    trained_on = (run_config.get("data") or {}).get("text", "text")
+    num_texts = 1 if isinstance(trained_on, str) else len(trained_on)
+    if settings.text:
+        if num_texts == 2 and len(settings.text) != 2:
+            raise SettingsError("this model reads pairs: give --text FIRST SECOND")
+        return [tuple(settings.text)] if num_texts == 2 else [(text,) for text in settings.text]
+    return _texts_of_file(settings, run_config.get("data") or {}, trained_on)
+
+
+def _texts_of_file(
+    settings: argparse.Namespace, data_settings: dict[str, Any], trained_on: Any
+) -> list[tuple[str, ...]]:
+    import dataclasses
+
+    from hfscale import data
+    from hfscale.schemas import DataSettings
+
+    columns = settings.column or trained_on
+    columns = columns[0] if isinstance(columns, list) and len(columns) == 1 else columns
+    known = {field.name for field in dataclasses.fields(DataSettings)}
+    read_as = {name: value for name, value in data_settings.items() if name in known}
+    read_as.update(train=settings.file, text=columns)
+    table = data.load_examples(settings.file, DataSettings(**read_as), None)
+    pairs = table["text_pair"] if "text_pair" in table.column_names else None
+    return list(zip(table["text"], pairs, strict=True)) if pairs is not None else [(text,) for text in table["text"]]

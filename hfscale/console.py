@@ -1,0 +1,34 @@
+"""What a person sees while a run goes on: lines from the first process only, above a progress bar if there is one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def is_main_process() -> bool:
+    """True on the process that speaks for the run."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_terminal() -> bool:
+    """True where progress bars make sense; logs get plain lines instead."""
+    return sys.stderr.isatty()
+
+
+def say(line: str) -> None:
+    """Print a line on the first process, without tearing a progress bar."""
+    if not is_main_process():
+        return
+    if is_terminal():
+        from tqdm import tqdm
+
+        tqdm.write(line)
+    else:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def warn(line: str) -> None:
+    """Print a warning on the first process."""
+    say(f"warning: {line}")

@@ -1,0 +1,177 @@
+"""Rows of local files, each with the place it came from, so that a complaint can name the file and the line.
+
+`csv` and `json` of the standard library are used instead of pandas, which turns the texts "NA", "null" and "nan"
+into missing values, guesses column types, and can't say on which line a row stood.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hfscale.errors import DataError
+from hfscale.schemas import DataSettings
+
+
+class Row(NamedTuple):
+    """One raw row and where it stands (`train.csv line 17`)."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def read_file(path: Path, settings: DataSettings) -> Iterator[Row]:
+    """Rows of one csv, tsv, txt, json, jsonl (each also .gz) or parquet file, in order, not held in memory.
+
+    Raises:
+        DataError: for an unknown kind of file, an empty, corrupt or unreadable one, bytes that are not in
+            `settings.encoding`, or a row that can't be parsed; names file and line.
+    """
+    reader = _READERS.get(file_kind(path))
+    if reader is None:
+        raise DataError(f"{path}: unknown kind of file; known are {', '.join(sorted(_READERS))}, plain or .gz")
+    empty = True
+    try:
+        for row in reader(path, settings):
+            empty = False
+            yield row
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: corrupt gzip file ({error})") from None
+    except OSError as error:
+        raise DataError(f"can't read {path}: {error.strerror or error}") from None
+    if empty:
+        raise DataError(f"{path}: the file is empty, or has a header and no rows")
+
+
+def file_kind(path: Path) -> str:
+    """The lower-case ending that tells how to read a file, `.gz` left out."""
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+
+
+def _open(path: Path) -> BufferedIOBase:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+
+
+def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text with its line end), decoded strictly line by line; a byte order mark is dropped."""
+    if encoding.lower().replace("-", "").startswith(("utf16", "utf32")):
+        with _open(path) as raw:  # a line end is more than one byte in these
+            text = raw.read().decode(encoding, errors="replace")
+        yield from enumerate(text.splitlines(keepends=True), start=1)
+        return
+    with _open(path) as raw:
+        for number, line in enumerate(raw, start=1):
+            try:
+                text = line.decode(encoding)
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path} line {number}: byte {error.start + 1} is not {encoding}; "
+                    "name the right one with --data.encoding (latin-1, cp1252, ...)"
+                ) from None
+            except LookupError:
+                raise DataError(f"--data.encoding {encoding} is not an encoding that Python knows") from None
+            yield number, text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _read_delimited(path: Path, settings: DataSettings) -> Iterator[Row]:
+    delimiter = settings.delimiter or ("\t" if file_kind(path) == ".tsv" else ",")
+    csv.field_size_limit(sys.maxsize)
+    numbers: list[int] = [0]
+
+    def feed() -> Iterator[str]:
+        for number, text in _lines(path, settings.encoding):
+            numbers[0] = number
+            yield text
+
+    quoting = csv.QUOTE_MINIMAL if settings.quoting else csv.QUOTE_NONE
+    rows = csv.reader(feed(), delimiter=delimiter, quoting=quoting, strict=True)
+    names = settings.columns
+    start = 1
+    while True:
+        try:
+            fields = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            hint = "; if its quotes are plain characters, pass --data.quoting false" if settings.quoting else ""
+            raise DataError(f"{path} line {start}: {error}{hint}") from None
+        where, start = f"{path} line {start}", numbers[0] + 1
+        if not fields:  # a blank line
+            continue
+        if names is None:
+            names = fields
+            continue
+        if len(fields) != len(names):
+            raise DataError(
+                f"{where}: {len(fields)} fields, but {len(names)} columns; check --data.delimiter, --data.quoting "
+                "and, for a file without a header line, --data.columns"
+            )
+        yield Row(where, dict(zip(names, fields, strict=True)))
+
+
+def _read_json_lines(path: Path, settings: DataSettings) -> Iterator[Row]:
+    for number, line in _lines(path, settings.encoding):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} line {number}: not valid JSON ({error.msg})") from None
+        if not isinstance(value, dict):
+            raise DataError(f'{path} line {number}: must be an object like {{"text": ...}}, not {line.strip()[:40]}')
+        yield Row(f"{path} line {number}", value)
+
+
+def _read_json(path: Path, settings: DataSettings) -> Iterator[Row]:
+    """A list of objects, or an object that holds exactly one list (`{"data": [...]}`)."""
+    text = "".join(line for _, line in _lines(path, settings.encoding))
+    if not text.strip():
+        return
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} line {error.lineno}: not valid JSON ({error.msg}); is it .jsonl?") from None
+    if isinstance(value, dict):
+        lists = [item for item in value.values() if isinstance(item, list)]
+        value = lists[0] if len(lists) == 1 else None
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise DataError(f'{path}: must be a list of objects like [{{"text": ...}}]')
+    for number, item in enumerate(value, start=1):
+        yield Row(f"{path} item {number}", item)
+
+
+def _read_text(path: Path, settings: DataSettings) -> Iterator[Row]:
+    for number, line in _lines(path, settings.encoding):
+        yield Row(f"{path} line {number}", {"text": line.rstrip("\r\n")})
+
+
+def _read_parquet(path: Path, settings: DataSettings) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        number = 0
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=1000):
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(f"{path} row {number}", values)
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: not a readable parquet file ({error})") from None
+
+
+_READERS: dict[str, Callable[[Path, DataSettings], Iterator[Row]]] = {
+    ".csv": _read_delimited,
+    ".tsv": _read_delimited,
+    ".txt": _read_text,
+    ".json": _read_json,
+    ".jsonl": _read_json_lines,
+    ".parquet": _read_parquet,
+}
+KINDS = tuple(sorted(_READERS))

@@ -1,0 +1,102 @@
+"""Training, validation and test examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from hfscale import console
+from hfscale.data.examples import load_examples
+from hfscale.data.readers import file_kind
+from hfscale.data.sources import BUILTINS, Source, find_source
+from hfscale.errors import DataError, SettingsError
+from hfscale.schemas import DataSettings, ProblemType
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+_DEFAULT_FRACTION = 0.1
+
+
+class Splits(NamedTuple):
+    """Uniform tables of examples (see `hfscale.data.examples`)."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+
+    @property
+    def held_out(self) -> Dataset | None:
+        """The examples to report on: those of `test`, else of `validation`."""
+        return self.test or self.validation
+
+    def map(self, function: Callable[[Dataset], Dataset]) -> Splits:
+        """Apply `function` to each part that is there."""
+        train, *others = (function(part) if part else None for part in self)
+        assert train is not None
+        return Splits(train, *others)
+
+
+def load_splits(settings: DataSettings, problem_type: ProblemType) -> Splits:
+    """Load what the settings name, and hold out a part of `train` where no validation source is given.
+
+    Raises:
+        DataError: for data that can't be read, or a held-out part that would be empty.
+    """
+    test_name = settings.test or _own_test(settings.train)
+    names = [name for name in (settings.train, settings.validation, test_name) if name]
+    _refuse_idle(settings, [find_source(name) for name in names])
+    train = load_examples(settings.train, settings, problem_type)
+    if settings.validation:
+        validation = load_examples(settings.validation, settings, problem_type)
+    else:
+        train, validation = _hold_out(train, settings)
+    test = load_examples(test_name, settings, problem_type) if test_name else None
+    sizes = [f"{len(train):,} training"]
+    sizes += [f"{len(validation):,} validation"] if validation else []
+    sizes += [f"{len(test):,} test"] if test else []
+    console.say(f"data       {settings.train}: {', '.join(sizes)} examples")
+    return Splits(train, validation, test)
+
+
+def _refuse_idle(settings: DataSettings, sources: list[Source]) -> None:
+    """Refuse settings that no source heeds."""
+    kinds = {file_kind(path) for source in sources for path in source.files}
+    delimited, text = kinds & {".csv", ".tsv"}, kinds - {".parquet"}
+    idle = {
+        "columns": settings.columns is not None and not delimited,
+        "delimiter": settings.delimiter is not None and not delimited,
+        "quoting": not settings.quoting and not delimited,
+        "encoding": settings.encoding != "utf-8" and not text,
+        "subset": settings.subset is not None and not any(source.hub_id for source in sources),
+    }
+    for name in (name for name, is_idle in idle.items() if is_idle):
+        read = ", ".join(source.name for source in sources)
+        raise SettingsError(f"--data.{name} has no effect on {read}; leave it out")
+
+
+def _own_test(train: str) -> str | None:
+    """A built-in named without a split brings its test split along."""
+    name = train.removeprefix("builtin:")
+    return f"{train}#test" if train.startswith("builtin:") and "test" in BUILTINS.get(name, ()) else None
+
+
+def _hold_out(table: Dataset, settings: DataSettings) -> tuple[Dataset, Dataset | None]:
+    """Split by a hash of the text: exact copies of a text fall on the same side, and new rows move no old one."""
+    fraction = _DEFAULT_FRACTION if settings.validation_fraction is None else settings.validation_fraction
+    if not fraction:
+        return table, None
+    below = fraction * 2**64
+    held: list[int] = []
+    kept: list[int] = []
+    for row, text in enumerate(table["text"]):
+        digest = hashlib.blake2b(f"{settings.split_seed}\0{text}".encode(), digest_size=8).digest()
+        (held if int.from_bytes(digest) < below else kept).append(row)
+    if not held or not kept:
+        raise DataError(
+            f"{settings.train}: holding out {fraction:.0%} of {len(table):,} rows leaves an empty "
+            "part; give --data.validation or another --data.validation_fraction"
+        )
+    return table.select(kept), table.select(held)

@@ -1,0 +1,59 @@
+"""Text -> token ids, once, cached."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from hfscale import console
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from hfscale.data.labels import Labels
+
+
+def tokenize(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Labels) -> Dataset:
+    """Add the columns `input_ids` (and `token_type_ids` where the model has them), `length` in tokens, and `labels`.
+
+    Examples over `max_length` tokens, special ones counted, are cut at the end (of the longer text of a pair) and
+    counted aloud. A fast tokenizer uses all cores by itself; a slow one gets a process per core.
+    """
+
+    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        encoded = tokenizer(
+            batch["text"],
+            batch.get("text_pair"),
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_overflowing_tokens=False,
+        )
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        return {**encoded, "length": lengths}
+
+    targets = labels.encode(table)
+    slow_processes = None if tokenizer.is_fast or len(table) < 10_000 else os.cpu_count()
+    encoded = table.map(
+        encode,
+        batched=True,
+        num_proc=slow_processes,
+        new_fingerprint=_fingerprint(table, tokenizer, max_length),
+        desc="tokenizing",
+    )
+    cut = sum(length >= max_length for length in encoded["length"])
+    if cut:
+        console.say(
+            f"data       {cut:,} of {len(table):,} examples reach --data.max_length {max_length} and may be cut"
+        )
+    return encoded.add_column("labels", targets)  # type: ignore[call-arg]
+
+
+def _fingerprint(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
+    """What the token ids depend on. `datasets` would pickle the tokenizer, whose state changes with every call."""
+    fast: Any = tokenizer
+    backend = fast.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
+    key = f"{table._fingerprint}\0{max_length}\0{type(tokenizer).__name__}\0{backend}"
+    return hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -1,0 +1,126 @@
+"""Errors that a user can act on, and how they reach the terminal.
+
+    HfscaleError              a user's mistake: one line, exit status 2
+    |-- SettingsError         an unknown key, a wrong type, settings that contradict each other
+    |-- DataError             a missing file or column, a broken row, an unknown label
+    |-- ModelError            a model that can't be found, verified or used for the task
+    |-- LaunchError           processes that were started in a way that can't train correctly
+    |-- RunFolderError        an output folder that is taken or can't be written
+    |-- MissingExtraError     an optional library that is not installed
+    `-- DivergedError         the loss or the gradient stopped being finite; exit status 1
+
+Our own mistakes are assertions and tracebacks; they are never caught here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import os
+import sys
+from collections.abc import Generator, Iterable
+
+
+class HfscaleError(Exception):
+    """A mistake that its one-line message tells how to mend."""
+
+    exit_status = 2
+
+
+class SettingsError(HfscaleError):
+    """Settings that are unknown, of the wrong type, or contradict each other."""
+
+
+class DataError(HfscaleError):
+    """Data that can't be found, read or used; names the file and the line."""
+
+
+class ModelError(HfscaleError):
+    """A model that can't be found, verified or used for the task."""
+
+
+class LaunchError(HfscaleError):
+    """Processes started in a way that can't train correctly."""
+
+
+class RunFolderError(HfscaleError):
+    """An output folder that is taken or can't be written."""
+
+
+class MissingExtraError(HfscaleError):
+    """An optional library that is not installed; names the extra that brings it."""
+
+
+class DivergedError(HfscaleError):
+    """The loss or the gradient stopped being finite."""
+
+    exit_status = 1
+
+
+_DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the file system is read-only",
+}
+# What libraries written in Rust and C++ say instead of raising OSError.
+_DISK_TEXTS = {"No space left on device": errno.ENOSPC, "Disk quota exceeded": errno.EDQUOT}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean X?"` for the nearest known name, or an empty string when none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """One line for a disk that is full or forbidden, whatever library met it; None for any other error."""
+    seen: BaseException | None = error
+    while seen is not None:
+        code = seen.errno if isinstance(seen, OSError) else None
+        if code not in _DISK_ERRORS:
+            code = next((number for text, number in _DISK_TEXTS.items() if text in str(seen)), None)
+        if code in _DISK_ERRORS:
+            where = f" at {seen.filename}" if isinstance(seen, OSError) and seen.filename else ""
+            return f"{_DISK_ERRORS[code]}{where}; make room or choose another folder"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _lost_contact(error: BaseException) -> bool:
+    """True where a collective failed because another process of this run has ended first."""
+    text = str(error)
+    return "Connection closed by peer" in text or "Connection reset by peer" in text
+
+
+@contextlib.contextmanager
+def one_line() -> Generator[None]:
+    """Turn what a user can mend into one line on stderr and an exit status; let our own mistakes through.
+
+    Raises:
+        SystemExit: with the error's exit status (2, 1 when diverged, 130 when interrupted).
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    prefix = f"[rank {rank}] " if rank else ""
+    try:
+        yield
+    except SettingsError as error:  # the same on every process: said once
+        if rank == 0:
+            sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_status)
+    except HfscaleError as error:
+        sys.stderr.write(f"{prefix}error: {error}\n")
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{prefix}interrupted\n")
+        sys.exit(130)
+    except Exception as error:
+        line = disk_problem(error)
+        if line is None and rank and _lost_contact(error):
+            line = "stopped, because another process of this run has ended"
+        if line is None:
+            raise
+        sys.stderr.write(f"{prefix}error: {line}\n")
+        sys.exit(2)

@@ -1,0 +1,1 @@
+from .card import model_card as model_card

@@ -1,0 +1,59 @@
+"""The model card: metadata that the Hub understands, and prose that says only what the run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hfscale.models import origin_of
+
+_MANY = 30  # labels that a card lists one by one
+
+
+def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) -> str:
+    """Text of the `README.md` beside a fine-tuned classifier's weights.
+
+    Local files are named by their last part only: no path of the machine gets into what may be published.
+    """
+    base, is_local = origin_of(config.model.name), Path(config.model.name).expanduser().exists()
+    metadata: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["hfscale"],
+    }
+    if not is_local:
+        metadata["base_model"] = base
+    scores = {"This model": result["metrics"], **result.get("baselines", {})}
+    shown = ", ".join(label_names[:_MANY]) + (
+        f" and {len(label_names) - _MANY} more" if len(label_names) > _MANY else ""
+    )
+    held_out = config.data.test or config.data.validation
+    return (
+        f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
+        f"# {_last_part(base)} fine-tuned on {_last_part(config.data.train)}\n\n"
+        f"Task: {config.task}. Outputs: {shown}.\n\n"
+        "## Results\n\n"
+        f"On held-out rows ({_last_part(held_out) if held_out else 'of the same data set'}):\n\n{_table(scores)}\n"
+        "## Training\n\n"
+        f"{result['steps']:,} steps ({result['epochs']:.2f} epochs) of {config.train.global_batch_size} examples, "
+        f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
+        f"{config.train.seed}; {result['train_seconds']:.0f} seconds on {result['num_processes']} process(es).\n\n"
+        "## Use\n\n"
+        "```python\nfrom transformers import pipeline\n\n"
+        'pipeline("text-classification", "PATH_OR_HUB_ID")("your text")\n```\n'
+    )
+
+
+def _last_part(name: str) -> str:
+    return Path(name).name if Path(name).expanduser().exists() else name
+
+
+def _table(scores: dict[str, dict[str, float]]) -> str:
+    names = list(dict.fromkeys(name for values in scores.values() for name in values))
+    lines = ["| | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    for row, values in scores.items():
+        lines.append(f"| {row} | " + " | ".join(f"{values[n]:.4f}" if n in values else "" for n in names) + " |")
+    return "\n".join(lines) + "\n"

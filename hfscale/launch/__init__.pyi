@@ -1,0 +1,2 @@
+from .machine import environment as environment
+from .processes import start as start

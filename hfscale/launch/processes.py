@@ -1,0 +1,187 @@
+"""Becoming one of the processes of a run, and refusing launches that would train something else than was asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfscale import console
+from hfscale.errors import LaunchError, MissingExtraError
+from hfscale.launch.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from hfscale.schemas import TrainSettings
+
+_RIGHT = "accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes {n} RECIPE ..."
+_SHARDERS = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+}
+
+
+def start(train: TrainSettings) -> Accelerator:
+    """The `Accelerator` of this process: a GPU where there is one, else the CPU with all of its cores; DDP over
+    several.
+
+    Raises:
+        LaunchError: where the launch command asks for something that would silently not happen.
+        MissingExtraError: for a tracker that is not installed.
+    """
+    refuse_unsupported(os.environ)
+    trackers = _installed(train.trackers or [])
+    import torch
+    from accelerate import Accelerator
+
+    on_cpu = not torch.cuda.is_available() or _flag(os.environ, "ACCELERATE_USE_CPU")
+    if on_cpu:
+        keep_freed_memory()
+        _use_all_cores(os.environ)
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "fp32")
+    if train.precision and train.precision != asked and asked != "fp32":
+        console.warn(f"--train.precision {train.precision} overrides the launcher's mixed_precision {asked}")
+    precision = train.precision or asked
+    if precision not in ("fp32", "bf16"):
+        raise LaunchError(f"mixed_precision {precision} is not supported; use bf16, or no")
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with=trackers or None,
+        project_dir=train.output_dir,
+    )
+    refuse_strangers(accelerator.num_processes, os.environ, _launcher_arguments())
+    console.say(f"running    {_describe(accelerator, precision)}")
+    if on_cpu and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        console.warn("this CPU has no bf16 arithmetic: bf16 is emulated, many times slower than fp32")
+    return accelerator
+
+
+def refuse_unsupported(environ: Mapping[str, str]) -> None:
+    """Refuse what the launcher was told and `fit` doesn't do.
+
+    Raises:
+        LaunchError: for sharding, or gradient accumulation in the launcher's settings.
+    """
+    for variable, name in _SHARDERS.items():
+        if _flag(environ, variable):
+            off = " (and ACCELERATE_USE_CPU would turn it into plain DDP without a word)" * _flag(
+                environ, "ACCELERATE_USE_CPU"
+            )
+            raise LaunchError(
+                f"this launch asks for {name}, which hfscale does not run yet{off}; "
+                f"use {_RIGHT.format(n=environ.get('WORLD_SIZE', 2))}"
+            )
+    steps = environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if steps not in ("1", "auto"):
+        raise LaunchError(
+            f"the launcher's gradient_accumulation_steps is {steps}; leave it out: accumulation follows from "
+            "--train.global_batch_size and --train.micro_batch_size"
+        )
+
+
+def refuse_strangers(num_processes: int, environ: Mapping[str, str], launcher: Sequence[str]) -> None:
+    """Refuse processes that don't know of each other, or fewer than the launch command asked for.
+
+    Args:
+        num_processes: processes that this one can exchange gradients with, itself included.
+        launcher: the words of the `accelerate launch` command that started this process, if any.
+
+    Raises:
+        LaunchError: with the command that works.
+    """
+    world = int(environ.get("WORLD_SIZE", "1"))
+    if world != num_processes:
+        raise LaunchError(
+            f"{world} processes were started, but each of them trains alone; use {_RIGHT.format(n=world)}"
+        )
+    tasks = int(environ.get("SLURM_NTASKS", "1"))
+    if num_processes == 1 and tasks > 1 and "SLURM_STEP_ID" in environ:
+        raise LaunchError(
+            f"srun started {tasks} copies that don't know of each other; start one task per node, running "
+            + _RIGHT.format(n=tasks)
+        )
+    wanted = _wanted_processes(launcher)
+    if num_processes == 1 and wanted > 1:
+        raise LaunchError(
+            f"{wanted} processes were asked for, but this launch starts only one (so does --cpu, and distributed_type "
+            f"MULTI_CPU or NO); use {_RIGHT.format(n=wanted)}"
+        )
+
+
+def _wanted_processes(launcher: Sequence[str]) -> int:
+    """`num_processes` of an `accelerate launch` command: its flag, else its config file; 1 where neither says."""
+    if not launcher:
+        return 1
+    words = [word for argument in launcher for word in argument.split("=", 1)]
+    script = next((i for i, word in enumerate(words) if word.endswith(".py") and "accelerate" not in word), len(words))
+    flags = {word.replace("-", "_"): value for word, value in itertools.pairwise(words[: script + 1])}
+    number = flags.get("__num_processes")
+    if number is None:
+        from accelerate.commands.config.config_args import default_config_file
+
+        number = _from_config_file(Path(flags.get("__config_file", default_config_file)))
+    return int(number) if number and number.isdigit() else 1
+
+
+def _from_config_file(path: Path) -> str | None:
+    try:
+        found = re.search(r"^num_processes:\s*['\"]?(\d+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def _launcher_arguments() -> list[str]:
+    """Command line of the parent process if that is `accelerate launch`: the only place that tells what was asked."""
+    import psutil
+
+    try:
+        words = psutil.Process().parent().cmdline()  # type: ignore[union-attr]
+    except (psutil.Error, AttributeError):
+        return []
+    launch = next((i for i, word in enumerate(words) if word in ("launch", "accelerate.commands.launch")), None)
+    return words[launch + 1 :] if launch is not None and any("accelerate" in word for word in words) else []
+
+
+def _installed(trackers: Sequence[str]) -> list[Any]:
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(f"--train.trackers {name} comes with an extra: pip install 'hfscale[{name}]'")
+    return list(trackers)
+
+
+def _use_all_cores(environ: Mapping[str, str]) -> None:
+    """Share the cores out over this machine's processes.
+
+    `accelerate launch` sets OMP_NUM_THREADS to 1 unless told otherwise, which would leave the other cores idle; what a
+    person set is kept where no launcher stood between.
+    """
+    import torch
+
+    launched = "ACCELERATE_MIXED_PRECISION" in environ or "LOCAL_WORLD_SIZE" in environ
+    if launched or "OMP_NUM_THREADS" not in environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def _flag(environ: Mapping[str, str], name: str) -> bool:
+    return environ.get(name, "").lower() in ("1", "true", "yes", "on")
+
+
+def _describe(accelerator: Accelerator, precision: str) -> str:
+    import torch
+
+    device = accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    number = accelerator.num_processes
+    return (
+        f"{number} process{'es' if number > 1 else ''} ({accelerator.distributed_type.value}) on {name}, {precision}"
+    )

@@ -1,0 +1,144 @@
+"""The folder of one run.
+
+RUN/
+|-- config.yaml            the resolved settings; `--config RUN/config.yaml` runs the same again
+|-- environment.json       versions and hardware
+|-- metrics.jsonl          one object per logged step
+|-- checkpoints/best/      the best weights so far
+|-- model/                 the final model: a plain Hugging Face folder
+|-- learning_curve.png
+`-- result.json            written last: where it exists, the run is complete
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shlex
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfscale import console
+from hfscale.config import save_config
+from hfscale.errors import RunFolderError
+from hfscale.files import write_json
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+    from hfscale.training.loop import FitResult
+
+
+def check_free(path: str) -> Path:
+    """Refuse a folder that holds anything or can't be written, before any work is done. Leaves nothing behind.
+
+    Raises:
+        RunFolderError: saying what is in the way.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir() and any(folder.iterdir()):
+        what = _what_it_holds(folder)
+        raise RunFolderError(f"{path} {what}; choose another --train.output_dir, or remove it first")
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{path} is a file; choose another --train.output_dir")
+    parent = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=".hfscale-") as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+    except OSError as error:
+        raise RunFolderError(
+            f"can't write run folder {path}: {error.strerror or error}; choose another --train.output_dir"
+        ) from None
+    return folder
+
+
+def _what_it_holds(folder: Path) -> str:
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        name, value = next(iter(result["metrics"].items()))
+        return f"holds a finished run ({name} {value:.3f} after {result['steps']} steps)"
+    except (OSError, ValueError, KeyError, StopIteration, AttributeError, TypeError):
+        return "holds another run" if (folder / "config.yaml").exists() else "is not empty"
+
+
+@contextlib.contextmanager
+def open_run(path: Path, config: Any, environment: dict[str, Any], accelerator: Accelerator) -> Generator[Path]:
+    """Make the run folder with its settings; it vanishes again if the run fails before its first logged step.
+
+    Raises:
+        RunFolderError: where another run took the folder since `check_free`.
+    """
+    if accelerator.is_main_process:
+        check_free(str(path))
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        if accelerator.is_main_process:
+            save_config(config, path / "config.yaml")
+            write_json(path / "environment.json", environment)
+        accelerator.wait_for_everyone()
+        yield path
+    except BaseException:
+        if accelerator.is_main_process and not (path / "metrics.jsonl").exists():
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def result(
+    accelerator: Accelerator, model: torch.nn.Module, fitted: FitResult, metrics: dict[str, float]
+) -> dict[str, Any]:
+    """What every recipe's `result.json` holds; a recipe may add to it.
+
+    `metrics` are those of the final model on held-out rows, `tokens_per_second` counts no padding,
+    `peak_memory_bytes` is the largest of any process.
+    """
+    import torch
+
+    from hfscale.training.throughput import peak_memory_bytes
+
+    peak = torch.tensor([peak_memory_bytes(accelerator.device)], device=accelerator.device)
+    parameters = list(model.parameters())
+    return {
+        "metrics": metrics,
+        **fitted._asdict(),
+        "peak_memory_bytes": int(accelerator.gather(peak).max()),  # type: ignore[union-attr]
+        "num_parameters": sum(parameter.numel() for parameter in parameters),
+        "num_trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "num_processes": accelerator.num_processes,
+        "resumed_from": None,
+    }
+
+
+def finish(path: Path, values: dict[str, Any], example: dict[str, Any]) -> None:
+    """Write `result.json`, the mark of a complete run, and say what came out and how to try it on `example`.
+
+    What is not finite becomes null.
+    """
+    write_json(path / "result.json", _finite(values))
+    rows = {"this model": values["metrics"], **values.get("baselines", {})}
+    width = max(len(name) for name in rows)
+    for name, metrics in rows.items():
+        shown = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
+        console.say(f"{'held out' if name == 'this model' else 'baseline':<11}{name:<{width}}  {shown}")
+    console.say(
+        f"speed      {values['samples_per_second']:,.1f} samples/s, {values['tokens_per_second']:,.0f} tokens/s, "
+        f"{values['matmul_peak_fraction']:.0%} of the matrix-multiply peak, "
+        f"{values['train_seconds']:.0f} s of training, {values['peak_memory_bytes'] / 2**30:.2f} GiB"
+    )
+    console.say(f"saved      {path}/model, {path}/result.json, {path}/learning_curve.png")
+    texts = [example[name] for name in ("text", "text_pair") if name in example]
+    console.say(f"try it     hfscale predict {path} --text {' '.join(map(shlex.quote, texts))}")
+    given = repr(texts[0]) if len(texts) == 1 else repr({"text": texts[0], "text_pair": texts[1]})
+    code = f"from transformers import pipeline; print(pipeline('text-classification', '{path}/model')({given}))"
+    console.say(f"           python -c {shlex.quote(code)}")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

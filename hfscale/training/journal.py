@@ -1,0 +1,102 @@
+"""What a run says while it goes on: metrics.jsonl, trackers, a progress bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tqdm import tqdm
+
+from hfscale import console
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from hfscale.training.step import StepStats
+    from hfscale.training.throughput import Meter
+
+
+class Journal:
+    """Records of a run of `total_steps` optimizer steps; only the first process writes.
+
+    Args:
+        flops_per_token: floating point operations of training on one token, forward and backward.
+        peak_flops: measured floating point operations per second of all processes together.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        run: Path,
+        total_steps: int,
+        meter: Meter,
+        flops_per_token: float,
+        peak_flops: float,
+    ) -> None:
+        self._accelerator, self._meter, self._total = accelerator, meter, total_steps
+        self._flops_per_token, self._peak = flops_per_token, peak_flops
+        self._path = run / "metrics.jsonl"
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        hidden = not (self._accelerator.is_main_process and console.is_terminal())
+        self._bar = tqdm(total=self._total, desc="training", unit="step", disable=hidden, dynamic_ncols=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def peak_fraction(self, tokens_per_second: float) -> float:
+        """Share of the measured matrix-multiply peak that training on real tokens uses."""
+        return tokens_per_second * self._flops_per_token / self._peak
+
+    def advance(self, stats: StepStats) -> None:
+        """Move the progress bar by one step."""
+        self._bar.set_postfix(loss=f"{stats.loss:.4f}", refresh=False)
+        self._bar.update()
+
+    def record(self, step: int, epoch: float, lr: float, stats: StepStats, evaluated: dict[str, float]) -> None:
+        """Write one object for the step, and say it in a line. Losses keep all their digits."""
+        rate = self._meter.lap()
+        values = {
+            "step": step,
+            "epoch": epoch,
+            "loss": stats.loss,
+            "lr": lr,
+            "grad_norm": stats.grad_norm,
+            "samples_per_second": rate.samples_per_second,
+            "tokens_per_second": rate.tokens_per_second,
+            "matmul_peak_fraction": self.peak_fraction(rate.tokens_per_second),
+            **{f"eval_{name}": value for name, value in evaluated.items()},
+        }
+        if self._accelerator.is_main_process:
+            _append(self._path, {name: _finite(value) for name, value in values.items()})
+        self._accelerator.log({name: value for name, value in values.items() if name != "step"}, step=step)
+        line = (
+            f"step {step:>{len(str(self._total))}}/{self._total}  loss {stats.loss:.4f}  lr {lr:.2e}  grad norm "
+            f"{stats.grad_norm:.2f}  {rate.samples_per_second:,.1f} samples/s  {rate.tokens_per_second:,.0f} tokens/s"
+        )
+        console.say(line + "".join(f"  eval {name} {value:.4f}" for name, value in evaluated.items()))
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _append(path: Path, values: dict[str, Any]) -> None:
+    """Add one line, or none: a line cut off by a full disk is taken back."""
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+    except OSError:
+        if path.exists():
+            with open(path, "r+b") as file:
+                file.truncate(before)
+        raise

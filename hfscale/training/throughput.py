@@ -1,0 +1,115 @@
+"""How fast a run goes: examples and real tokens per second, and the share of the machine's matrix-multiply peak."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+
+class Rate(NamedTuple):
+    """Work done per second of training time; evaluation, logging and saving left out."""
+
+    seconds: float
+    samples_per_second: float
+    tokens_per_second: float
+
+
+class Meter:
+    """Counts examples and tokens, over all processes, and the time that training took."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.samples = 0
+        self.tokens = 0
+        self._since = (0.0, 0, 0)
+        self._started = time.perf_counter()
+
+    def add(self, samples: int, tokens: int) -> None:
+        self.samples += samples
+        self.tokens += tokens
+        self._tick()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._started
+        self._started = now
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time in here is not training."""
+        self._tick()
+        yield
+        self._started = time.perf_counter()
+
+    def lap(self) -> Rate:
+        """Rate since the last lap."""
+        rate = _rate(*(now - then for now, then in zip(self._now(), self._since, strict=True)))
+        self._since = self._now()
+        return rate
+
+    def total(self) -> Rate:
+        """Rate since the start."""
+        return _rate(*self._now())
+
+    def _now(self) -> tuple[float, int, int]:
+        return self.seconds, self.samples, self.tokens
+
+
+def _rate(seconds: float, samples: float, tokens: float) -> Rate:
+    return Rate(seconds, samples / seconds, tokens / seconds) if seconds else Rate(0.0, 0.0, 0.0)
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
+    """Floating point operations per second of one large matrix product on this process's device: the best of several.
+
+    A measured peak, not a data sheet's: it is what this machine, with its threads and clocks, can really do.
+    """
+    import torch
+
+    size = size or (8192 if device.type == "cuda" else 1024)
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    b = torch.randn(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(8):
+        _wait(device)
+        start = time.perf_counter()
+        torch.mm(a, b)
+        _wait(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def flops_of(function: Callable[[], Any]) -> int:
+    """Floating point operations of the matrix products inside a call, counted by torch as it runs."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory this process held at once: allocated on its GPU, or resident on a CPU machine."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,98 @@
+"""Fine-tune a BERT-style encoder on labelled text.
+
+    # a first run: offline, on a CPU, about a minute
+    python recipes/finetune_bert.py
+
+    # your own file: one message per row, columns `message` and `team`
+    python recipes/finetune_bert.py --data.train mails.csv --data.text message --data.label team \
+        --train.output_dir runs/mails
+
+    # a data set and a model from the Hub, settings from a file, one of them changed
+    accelerate launch recipes/finetune_bert.py --config recipes/configs/finetune_bert/sst2.yaml --optim.lr 3e-5
+
+    # two processes, on two GPUs or on a CPU
+    accelerate launch --config_file accelerate_configs/ddp.yaml recipes/finetune_bert.py
+
+`--help` explains every setting; `--print_config` shows what a command would run.
+"""
+
+from dataclasses import dataclass, field
+
+from hfscale import config as settings
+from hfscale import data, evaluation, files, hub, launch, models, runs, training
+from hfscale.schemas import DataSettings, ModelSettings, OptimSettings, ProblemType, TrainSettings, check_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Fine-tune a BERT-style encoder on labelled text."""
+
+    task: ProblemType = "single_label_classification"
+    """One class per text, several labels at once, or a number."""
+    model: ModelSettings = field(default_factory=lambda: ModelSettings(name="builtin:minilm"))
+    data: DataSettings = field(default_factory=lambda: DataSettings(train="builtin:tickets"))
+    optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-4))
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_bert"))
+    baselines: bool = True
+    """Also score the majority class and TF-IDF with a linear model, trained on the same rows."""
+
+    def __post_init__(self) -> None:
+        check_task(self.task, self.data, self.train)
+
+
+def main(config: Config) -> None:
+    # 1. Where are we running, and where to?
+    folder = runs.check_free(config.train.output_dir)
+    accelerator = launch.start(config.train)
+
+    # 2. Data: read and checked by the first process, taken from the cache by the others
+    with accelerator.main_process_first():
+        splits = data.load_splits(config.data, config.task)
+    labels = data.Labels.of(splits.train, config.task)
+
+    # 3. Model: a pretrained encoder under a new head whose outputs carry the label names
+    classifier = models.load_text_classifier(config.model, config.task, labels.names, config.train.seed)
+    model, tokenizer = classifier
+    max_length = classifier.max_length(config.data.max_length)
+    with accelerator.main_process_first():
+        splits = splits.map(lambda split: data.tokenize(split, tokenizer, max_length, labels))
+
+    # 4. Batches of similar lengths, in the same order on any number of processes
+    shared = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "pad_multiple": 8 if accelerator.device.type == "cuda" else 1,
+        "process_index": accelerator.process_index,
+        "num_processes": accelerator.num_processes,
+    }
+    sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
+    batches = data.TrainBatches(splits.train, seed=config.train.seed, **sizes, **shared)
+
+    def score(model, split):
+        held_out = data.EvalBatches(split, batch_size=config.train.eval_batch_size, **shared)
+        return evaluation.score_classifier(accelerator, model, held_out, split["labels"], config.task)
+
+    # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved before anything else
+    optimizer = training.build_optimizer(model, config.optim)
+    loss_fn = training.classification_loss(config.task)
+    evaluate = (lambda model: score(model, splits.validation)) if splits.validation else None
+    with runs.open_run(folder, config, launch.environment(accelerator), accelerator):
+        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate)
+        if accelerator.is_main_process:
+            models.save_text_classifier(classifier, folder / "model")
+
+    # 6. Evaluate on rows that training never saw, beside what simple methods reach on them
+    held_out = splits.held_out
+    result = runs.result(accelerator, model, fitted, metrics=score(model, held_out) if held_out else {})
+    if config.baselines and held_out and accelerator.is_main_process:
+        result["baselines"] = evaluation.text_baselines(config.task, splits.train, held_out)
+
+    # 7. Say what came out: model card, learning curve, result
+    if accelerator.is_main_process:
+        files.write_text(folder / "model" / "README.md", hub.model_card(config, result, labels.names))
+        evaluation.plot_learning_curve(folder)
+        runs.finish(folder, result, example=(held_out or splits.train)[0])
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    settings.run(main, Config)
