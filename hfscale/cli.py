@@ -45,6 +45,8 @@ def _predict(settings: argparse.Namespace) -> None:
 
     if settings.batch_size < 1:
         raise SettingsError("--batch_size must be at least 1")
+    if settings.column and len(settings.column) > 2:
+        raise SettingsError("--column takes one name, or two for pairs")
     if settings.column and not settings.file:
         raise SettingsError("--column has no effect without --file; leave it out")
     folder: Path = settings.run_folder

@@ -9,16 +9,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import itertools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
 
 from hfscale.errors import SettingsError, one_line
 from hfscale.files import write_text
@@ -55,13 +54,18 @@ def parse_config(schema: type[T], args: list[str] | None = None) -> T:
         SettingsError: for an unknown or duplicate key, a wrong type or value, a missing file; one line.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=schema.__doc__)
+    set_loader("yaml_or_text", _load_value, exceptions=(yaml.YAMLError,))
+    parser = ArgumentParser(
+        exit_on_error=False, allow_abbrev=False, parser_mode="yaml_or_text", description=schema.__doc__
+    )
     parser.add_argument("--config", action="config", help="YAML file with settings; may be given more than once.")
     parser.add_class_arguments(schema)
-    args = list(_command_line() if args is None else args)
-    files = {path: _read_yaml(path) for path in _config_paths(args)}
+    paths, args = _split_off_configs(_command_line() if args is None else args)
+    files = {path: _read_yaml(path) for path in paths}
     for path, content in files.items():
         _refuse_unknown_keys(schema, content, path)
+    # Files come first, wherever they stood on the command line; an empty one changes nothing.
+    args = [f"--config={path}" for path, content in files.items() if content] + args
     try:
         values = parser.instantiate(parser.parse_args(args))
         fields = {field.name: getattr(values, field.name) for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
@@ -102,15 +106,34 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise SettingsError(f"line {key_node.start_mark.line + 1}: a list or a mapping can't be a key")
             if key in seen:
                 raise SettingsError(f"line {key_node.start_mark.line + 1}: key {key} is given twice; keep one")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-def _config_paths(args: list[str]) -> list[str]:
-    given = [value for flag, value in itertools.pairwise(args) if flag == "--config"]
-    return given + [arg.split("=", 1)[1] for arg in args if arg.startswith("--config=")]
+def _split_off_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(files given with --config, all other arguments)."""
+    paths, others = [], []
+    words = iter(args)
+    for word in words:
+        if word == "--config":
+            path = next(words, None)
+            if path is None:
+                raise SettingsError("--config needs a value: a YAML file")
+            paths.append(path)
+        elif word.startswith("--config="):
+            paths.append(word.split("=", 1)[1])
+        else:
+            others.append(word)
+    return paths, others
+
+
+def _load_value(text: str) -> Any:
+    """YAML, except that `#` and `~` alone are texts: a separator that a person gave must not become null."""
+    return text if "\n" not in text and text.strip()[:1] in ("#", "~") else get_loader("yaml")(text)
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
@@ -125,7 +148,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise SettingsError(f"{path}{line}: not valid YAML: {reason}") from None
     if content is not None and not isinstance(content, dict):
         raise SettingsError(f"{path} must hold settings as `key: value`, not a {type(content).__name__}")
     return content or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
 
 
 def is_main_process() -> bool:
@@ -16,19 +17,20 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def say(line: str) -> None:
-    """Print a line on the first process, without tearing a progress bar."""
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Print a line on the first process, by default to stdout, without tearing a progress bar."""
+    out = stream or sys.stdout
     if not is_main_process():
         return
     if is_terminal():
         from tqdm import tqdm
 
-        tqdm.write(line)
+        tqdm.write(line, file=out)
     else:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        out.write(line + "\n")
+        out.flush()
 
 
 def warn(line: str) -> None:
-    """Print a warning on the first process."""
-    say(f"warning: {line}")
+    """Print a warning on the first process, to stderr: it must not end up in a command's output."""
+    say(f"warning: {line}", sys.stderr)

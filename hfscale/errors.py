@@ -75,14 +75,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def disk_errno(error: BaseException) -> int | None:
+    """The number of a disk that is full or forbidden, whatever library met it; None for any other error."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return error.errno
+    return next((number for text, number in _DISK_TEXTS.items() if text in str(error)), None)
+
+
 def disk_problem(error: BaseException) -> str | None:
-    """One line for a disk that is full or forbidden, whatever library met it; None for any other error."""
+    """One line for a disk that is full or forbidden, also behind another error; None for any other error."""
     seen: BaseException | None = error
     while seen is not None:
-        code = seen.errno if isinstance(seen, OSError) else None
-        if code not in _DISK_ERRORS:
-            code = next((number for text, number in _DISK_TEXTS.items() if text in str(seen)), None)
-        if code in _DISK_ERRORS:
+        code = disk_errno(seen)
+        if code is not None:
             where = f" at {seen.filename}" if isinstance(seen, OSError) and seen.filename else ""
             return f"{_DISK_ERRORS[code]}{where}; make room or choose another folder"
         seen = seen.__cause__ or seen.__context__

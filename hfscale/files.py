@@ -10,12 +10,26 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from hfscale.errors import disk_errno
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Let a full or closed disk be reported with the path that was being written: the system's own error has none."""
+    try:
+        yield
+    except Exception as error:
+        code = disk_errno(error)
+        if code is None:
+            raise
+        raise OSError(code, os.strerror(code), str(path)) from error
+
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` with `text` in one step; on failure the old file stays and nothing else is left behind."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with naming(path), open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -35,13 +49,19 @@ def replacing_folder(path: Path) -> Generator[Path]:
     """Give a temporary folder to fill; it becomes `path` when the block ends, or vanishes when the block fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
+        with naming(path):
+            temporary.mkdir(parents=True)
+            yield temporary
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         if path.exists():
             os.rename(path, old)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            if old.exists():
+                os.rename(old, path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -40,7 +40,7 @@ def check_free(path: str) -> Path:
     Raises:
         RunFolderError: saying what is in the way.
     """
-    folder = Path(path).expanduser()
+    folder = Path(path)
     if folder.is_dir() and any(folder.iterdir()):
         what = _what_it_holds(folder)
         raise RunFolderError(f"{path} {what}; choose another --train.output_dir, or remove it first")
@@ -133,8 +133,8 @@ def finish(path: Path, values: dict[str, Any], example: dict[str, Any]) -> None:
     console.say(f"saved      {path}/model, {path}/result.json, {path}/learning_curve.png")
     texts = [example[name] for name in ("text", "text_pair") if name in example]
     console.say(f"try it     hfscale predict {path} --text {' '.join(map(shlex.quote, texts))}")
-    given = repr(texts[0]) if len(texts) == 1 else repr({"text": texts[0], "text_pair": texts[1]})
-    code = f"from transformers import pipeline; print(pipeline('text-classification', '{path}/model')({given}))"
+    given = json.dumps(texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}, ensure_ascii=False)
+    code = f'from transformers import pipeline; print(pipeline("text-classification", "{path}/model")({given}))'
     console.say(f"           python -c {shlex.quote(code)}")
 
 

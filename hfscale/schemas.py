@@ -6,6 +6,7 @@ first words. `__post_init__` raises `ValueError` naming the flag and the way out
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -169,6 +170,7 @@ class TrainSettings:
     """Experiment trackers to report to, beside metrics.jsonl."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "output_dir", os.path.expanduser(self.output_dir))
         _require(
             self.epochs is None or self.max_steps is None,
             "--train.epochs and --train.max_steps were both given; choose one",

@@ -7,6 +7,7 @@ problem type; absent for prediction), `where` (file and line), `problem` (what i
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from hfscale.schemas import DataSettings, ProblemType
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_COLUMNS_FROM = 100  # rows
 _FORMAT = 1  # raise it when the table's columns or the checks change: it is part of the cache's key
 
 
@@ -44,10 +46,7 @@ def _cached_table(source: Source, settings: DataSettings, problem_type: ProblemT
     from datasets.exceptions import DatasetGenerationError
 
     # The columns must exist before `datasets` opens a cache folder for them.
-    first = next(iter(source.rows(settings)), None)
-    if first is None:
-        raise DataError(f"{source.name}: no rows")
-    _refuse_missing_columns(first, settings, problem_type)
+    _refuse_missing_columns(list(itertools.islice(source.rows(settings), _COLUMNS_FROM)), settings, problem_type)
     fingerprint = source.fingerprint(settings)
     if fingerprint:
         # repr of the frozen settings names everything that changes how rows are read
@@ -89,13 +88,15 @@ def _names(setting: str | list[str]) -> list[str]:
     return [setting] if isinstance(setting, str) else list(setting)
 
 
-def _refuse_missing_columns(row: Row, settings: DataSettings, problem_type: ProblemType | None) -> None:
+def _refuse_missing_columns(rows: list[Row], settings: DataSettings, problem_type: ProblemType | None) -> None:
+    """Objects of JSON lines may each leave out keys: what none of the first rows has is taken for missing."""
     wanted = [("--data.text", name) for name in _names(settings.text)]
     wanted += [("--data.label", name) for name in _names(settings.label)] if problem_type else []
+    found = list(dict.fromkeys(str(name) for row in rows for name in row.values))
     for flag, name in wanted:
-        if name not in row.values:
-            source = row.where.rsplit(" ", 2)[0]
-            near, columns = did_you_mean(name, row.values), ", ".join(map(str, row.values))
+        if name not in found:
+            source = rows[0].where.rsplit(" ", 2)[0]
+            near, columns = did_you_mean(name, found), ", ".join(found)
             raise DataError(f"{source} has no column {name} ({flag}){near or ';'} its columns are {columns}")
 
 
@@ -109,10 +110,21 @@ def _examples(source: Source, settings: DataSettings, problem_type: ProblemType 
             example[key] = value if isinstance(value, str) else "" if value is None else str(value)
             if not example[key].strip():
                 example["problem"] = f"no text in column {name}"
+            elif not _is_storable(example[key]):
+                example[key], example["problem"] = "", f"column {name} holds half of a character (a lone surrogate)"
         if label_of:
             example["label"], problem = label_of(row, settings)
             example["problem"] = example["problem"] or problem
         yield example
+
+
+def _is_storable(text: str) -> bool:
+    """False for text that no encoding holds: JSON can write half of a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _class_label(row: Row, settings: DataSettings) -> tuple[str | None, str | None]:
@@ -121,10 +133,8 @@ def _class_label(row: Row, settings: DataSettings) -> tuple[str | None, str | No
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (list, dict)):
-        return (
-            None,
-            f"column {name} holds a {type(value).__name__}, not one label; is it --task multi_label_classification",
-        )
+        several = "--task multi_label_classification takes several"
+        return None, f"column {name} holds a {type(value).__name__}, not one label ({several})"
     text = "" if value is None else str(value).strip()
     return (text, None) if text else (None, f"no label in column {name}")
 

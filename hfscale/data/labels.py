@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfscale.errors import DataError, did_you_mean
@@ -69,16 +70,20 @@ class Labels(NamedTuple):
 
 
 def _numeric_first(name: str) -> tuple[int, float, str]:
-    try:
-        return (0, float(name), name)
-    except ValueError:
-        return (1, 0.0, name)
+    number = _number(name)
+    return (1, 0.0, name) if number is None else (0, number, name)
 
 
 def _all_fractions(names: set[str]) -> bool:
     """True for numbers of which some are not whole: quantities rather than classes."""
+    numbers = [_number(name) for name in names]
+    return None not in numbers and any(not number.is_integer() for number in numbers if number is not None)
+
+
+def _number(name: str) -> float | None:
+    """A finite number, or None: "nan" and "inf" are words here."""
     try:
-        numbers = [float(name) for name in names]
+        number = float(name)
     except ValueError:
-        return False
-    return any(not number.is_integer() for number in numbers)
+        return None
+    return number if math.isfinite(number) else None

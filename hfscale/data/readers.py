@@ -6,13 +6,14 @@ into missing values, guesses column types, and can't say on which line a row sto
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from io import BufferedIOBase
+from io import BufferedIOBase, TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,24 +61,34 @@ def _open(path: Path) -> BufferedIOBase:
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text with its line end), decoded strictly line by line; a byte order mark is dropped."""
-    if encoding.lower().replace("-", "").startswith(("utf16", "utf32")):
-        with _open(path) as raw:  # a line end is more than one byte in these
-            text = raw.read().decode(encoding, errors="replace")
-        yield from enumerate(text.splitlines(keepends=True), start=1)
-        return
+    """(line number from 1, text with its line end), decoded strictly; a byte order mark is dropped."""
+    try:
+        codec = codecs.getincrementaldecoder(encoding)
+    except LookupError:
+        raise DataError(f"--data.encoding {encoding} is not an encoding that Python knows") from None
     with _open(path) as raw:
-        for number, line in enumerate(raw, start=1):
-            try:
-                text = line.decode(encoding)
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path} line {number}: byte {error.start + 1} is not {encoding}; "
-                    "name the right one with --data.encoding (latin-1, cp1252, ...)"
-                ) from None
-            except LookupError:
-                raise DataError(f"--data.encoding {encoding} is not an encoding that Python knows") from None
-            yield number, text.removeprefix("\ufeff") if number == 1 else text
+        # The byte 0x0A ends a line, except in UTF-16 and UTF-32, where it can be half of another character.
+        wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+        lines = _wide_lines(raw, encoding) if wide else _byte_lines(raw, codec())
+        number = 0
+        try:
+            for number, text in enumerate(lines, start=1):
+                yield number, text.removeprefix("\ufeff") if number == 1 else text
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path} line {number + 1}: byte {error.start + 1} is not {encoding}; "
+                "name the right one with --data.encoding (latin-1, cp1252, ...)"
+            ) from None
+
+
+def _byte_lines(raw: BufferedIOBase, decoder: codecs.IncrementalDecoder) -> Iterator[str]:
+    for line in raw:
+        yield decoder.decode(line, final=True)
+
+
+def _wide_lines(raw: BufferedIOBase, encoding: str) -> Iterator[str]:
+    with TextIOWrapper(raw, encoding=encoding, newline="\n") as text:  # type: ignore[arg-type]
+        yield from text
 
 
 def _read_delimited(path: Path, settings: DataSettings) -> Iterator[Row]:
@@ -106,7 +117,7 @@ def _read_delimited(path: Path, settings: DataSettings) -> Iterator[Row]:
         if not fields:  # a blank line
             continue
         if names is None:
-            names = fields
+            names = _header(fields, where)
             continue
         if len(fields) != len(names):
             raise DataError(
@@ -114,6 +125,13 @@ def _read_delimited(path: Path, settings: DataSettings) -> Iterator[Row]:
                 "and, for a file without a header line, --data.columns"
             )
         yield Row(where, dict(zip(names, fields, strict=True)))
+
+
+def _header(names: list[str], where: str) -> list[str]:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{where}: column {twice!r} stands twice in the header; is there one? See --data.columns")
+    return names
 
 
 def _read_json_lines(path: Path, settings: DataSettings) -> Iterator[Row]:

@@ -62,12 +62,12 @@ def find_source(name: str) -> Source:
     if path.is_file():
         return Source(name, (path,))
     if path.is_dir():
-        files = sorted(child for child in path.iterdir() if file_kind(child) in KINDS)
+        files = sorted(child for child in path.iterdir() if child.is_file() and file_kind(child) in KINDS)
         if not files:
             raise DataError(f"folder {name} holds no data file; known kinds are {', '.join(KINDS)}, plain or .gz")
         return Source(name, tuple(files))
     if any(character in name for character in "*?["):
-        files = sorted(Path(found) for found in glob.glob(str(path)))
+        files = sorted(Path(found) for found in glob.glob(str(path)) if Path(found).is_file())
         if not files:
             raise DataError(f"no file matches {name}")
         return Source(name, tuple(files))

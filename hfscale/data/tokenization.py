@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,10 @@ def tokenize(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
 
 def _fingerprint(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
     """What the token ids depend on. `datasets` would pickle the tokenizer, whose state changes with every call."""
-    fast: Any = tokenizer
-    backend = fast.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
+    backend = repr(tokenizer)
+    if tokenizer.is_fast:
+        fast: Any = tokenizer
+        parts = json.loads(fast.backend_tokenizer.to_str())
+        backend = json.dumps({name: part for name, part in parts.items() if name not in ("truncation", "padding")})
     key = f"{table._fingerprint}\0{max_length}\0{type(tokenizer).__name__}\0{backend}"
     return hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 def text_baselines(problem_type: ProblemType, train: Dataset, held_out: Dataset) -> dict[str, dict[str, float]]:
     """Metrics of `majority` (the most frequent label, or the mean) and `tfidf` (TF-IDF of words and word pairs under a
     logistic or ridge regression), both from scikit-learn, on the held-out rows."""
-    scores = {}
+    targets, scores = np.asarray(train["labels"]), {}
+    num_labels = targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1  # every class occurs in training
     for name, estimator in _estimators(problem_type).items():
-        estimator.fit(_texts(train), np.asarray(train["labels"]))
+        estimator.fit(_texts(train), targets)
         predictions = estimator.predict(_texts(held_out))
-        scores[name] = compute_metrics(problem_type, predictions, np.asarray(held_out["labels"]))
+        scores[name] = compute_metrics(problem_type, predictions, np.asarray(held_out["labels"]), num_labels)
     return scores
 
 

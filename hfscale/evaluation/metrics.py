@@ -43,13 +43,15 @@ class Accuracy(_Metric):
 
 
 class F1(_Metric):
-    """F1 of the second class where there are two (as GLUE counts it), else the mean over the classes that occur."""
+    """F1 of the second of two classes (as GLUE counts it), or the mean over all classes that occur."""
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__()
+        self._average: Any = "binary" if num_labels == 2 else "macro"
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        two = max(*predictions, *references) <= 1
-        average: Any = "binary" if two else "macro"
         zero: Any = 0.0
-        return {"f1": float(sk.f1_score(references, predictions, average=average, zero_division=zero))}
+        return {"f1": float(sk.f1_score(references, predictions, average=self._average, zero_division=zero))}
 
 
 class MatthewsCorrelation(_Metric):
@@ -97,18 +99,18 @@ def _statistic(result: Any) -> float:
     return float(result.statistic)
 
 
-METRICS: dict[ProblemType, tuple[type[_Metric], ...]] = {
-    "single_label_classification": (Accuracy, F1, MatthewsCorrelation),
-    "multi_label_classification": (MultiLabelF1,),
-    "regression": (Correlation,),
-}
+def _metrics(problem_type: ProblemType, num_labels: int) -> list[_Metric]:
+    if problem_type == "single_label_classification":
+        return [Accuracy(), F1(num_labels), MatthewsCorrelation()]
+    return [MultiLabelF1()] if problem_type == "multi_label_classification" else [Correlation()]
 
 
-def compute_metrics(problem_type: ProblemType, predictions: Any, references: Any) -> dict[str, float]:
-    """All metrics of a task, the main one first, from decoded predictions (see `decode`) and targets."""
+def compute_metrics(problem_type: ProblemType, predictions: Any, references: Any, num_labels: int) -> dict[str, float]:
+    """All metrics of a task with `num_labels` outputs, the main one first, from decoded predictions (see `decode`) and
+    targets."""
     values: dict[str, float] = {}
-    for metric in METRICS[problem_type]:
-        values.update(metric().compute(predictions=predictions, references=references) or {})
+    for metric in _metrics(problem_type, num_labels):
+        values.update(metric.compute(predictions=predictions, references=references) or {})
     return values
 
 

@@ -65,6 +65,6 @@ def score_classifier(
     """Metrics of the task, the main one first, and the mean `loss`."""
     logits = predict_logits(accelerator, model, batches)
     targets = np.asarray(references)
-    values = compute_metrics(problem_type, decode(problem_type, logits), targets)
+    values = compute_metrics(problem_type, decode(problem_type, logits), targets, logits.shape[-1])
     values["loss"] = float(loss_sum(problem_type, torch.from_numpy(logits), torch.from_numpy(targets))) / targets.size
     return values

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from hfscale import console
 from hfscale.errors import LaunchError, MissingExtraError
@@ -133,10 +134,10 @@ def _wanted_processes(launcher: Sequence[str]) -> int:
 
 def _from_config_file(path: Path) -> str | None:
     try:
-        found = re.search(r"^num_processes:\s*['\"]?(\d+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML, too
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
-    return found[1] if found else None
+    return str(content.get("num_processes")) if isinstance(content, dict) else None
 
 
 def _launcher_arguments() -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from safetensors import SafetensorError
+
 from hfscale import console
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
@@ -64,6 +66,7 @@ def load_text_classifier(
     with _plain_words(settings.name), asking:
         config = AutoConfig.from_pretrained(source, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        had = [str(label) for _, label in sorted((config.id2label or {}).items())]
         config.problem_type = problem_type
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: number for number, name in enumerate(label_names)}
@@ -77,13 +80,17 @@ def load_text_classifier(
             output_loading_info=True,
             **options,
         )
+    _refuse_made_up(tokenizer, settings.name)
+    new = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
+    if had != list(label_names):
+        new |= _draw_head(model)
     _prepare_padding(model, tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise ModelError(
             f"{settings.name}: the tokenizer has {len(tokenizer):,} tokens, the model "
             f"{model.get_input_embeddings().num_embeddings:,}; they don't belong together"
         )
-    _say_what_is_new(model, info, settings.name)
+    _say_what_is_new(model, new, settings.name)
     return TextClassifier(model, tokenizer)
 
 
@@ -106,7 +113,9 @@ def saved_text_classifier(folder: Path) -> TextClassifier:
         raise ModelError(f"{folder} holds no model (no config.json)")
     with _plain_words(str(folder)):
         model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
-        return TextClassifier(model.eval(), AutoTokenizer.from_pretrained(folder))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    _refuse_made_up(tokenizer, str(folder))
+    return TextClassifier(model.eval(), tokenizer)
 
 
 def _locate(settings: ModelSettings) -> tuple[str, dict[str, Any]]:
@@ -146,10 +155,12 @@ class _plain_words:
         from transformers.utils import logging
 
         logging.set_verbosity(self._verbosity)
-        if kind is not None and issubclass(kind, (OSError, ValueError, KeyError)):
+        if kind is not None and issubclass(kind, (OSError, ValueError, KeyError, SafetensorError)):
             text = str(error)
             reason = text.strip().splitlines()[0] if text.strip() else kind.__name__
-            if "safetensors" in text:
+            if issubclass(kind, SafetensorError):
+                reason = f"its weights are broken ({reason})"
+            elif "safetensors" in text:
                 reason = "it has no safetensors weights, and pickled ones are not loaded"
             elif "connect" in text or "offline" in text.lower():
                 reason = "the Hub can't be reached and there is no cached copy"
@@ -170,9 +181,29 @@ def _prepare_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def _say_what_is_new(model: PreTrainedModel, info: dict[str, Any], name: str) -> None:
-    """Name the weights that were not in the model's file; warn where that is more than a head."""
-    new = {key for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
+def _draw_head(model: PreTrainedModel) -> set[str]:
+    """Draw all that stands beside the encoder anew, and return its parameters' names.
+
+    A head with as many outputs but other labels loads without complaint, and would start out confidently wrong.
+    """
+    new = set()
+    for name, module in model.named_children():
+        if name != model.base_model_prefix:
+            for part, parameter in module.named_parameters():
+                parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else transformers leaves it alone
+                new.add(f"{name}.{part}")
+            module.apply(model._init_weights)
+    return new
+
+
+def _refuse_made_up(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """transformers makes up a tokenizer of special tokens alone where a model comes without one."""
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(f"{name} comes without a tokenizer; put its files (tokenizer.json, ...) beside the weights")
+
+
+def _say_what_is_new(model: PreTrainedModel, new: set[str], name: str) -> None:
+    """Name the weights that were drawn at random; warn where that is more than a head."""
     parameters = dict(model.named_parameters())
     num_new = sum(parameters[key].numel() for key in new if key in parameters)
     if num_new:

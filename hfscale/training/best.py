@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,10 @@ class BestModel:
         self.evaluations_since = 0
 
     def offer(self, step: int, metrics: dict[str, float]) -> bool:
-        """Keep the weights if they are better; returns whether they are. A metric that is NaN never is."""
+        """Keep the weights if they are better; returns whether they are. NaN is worse than any number."""
         name = self._metric or next(iter(metrics))
         value = -metrics[name] if name in _LOWER_IS_BETTER else metrics[name]
+        value = -math.inf if math.isnan(value) else value
         if self.value is not None and not value > self.value:
             self.evaluations_since += 1
             return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tqdm import tqdm
 
 from hfscale import console
+from hfscale.files import naming
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -23,6 +24,7 @@ class Journal:
     """Records of a run of `total_steps` optimizer steps; only the first process writes.
 
     Args:
+        settings: all settings by dotted name, for the trackers.
         flops_per_token: floating point operations of training on one token, forward and backward.
         peak_flops: measured floating point operations per second of all processes together.
     """
@@ -31,17 +33,20 @@ class Journal:
         self,
         accelerator: Accelerator,
         run: Path,
+        settings: dict[str, Any],
         total_steps: int,
         meter: Meter,
         flops_per_token: float,
         peak_flops: float,
     ) -> None:
         self._accelerator, self._meter, self._total = accelerator, meter, total_steps
+        self._settings = settings
         self._flops_per_token, self._peak = flops_per_token, peak_flops
         self._path = run / "metrics.jsonl"
         self._bar: Any = None
 
     def __enter__(self) -> Self:
+        self._accelerator.init_trackers("hfscale", config=self._settings)
         hidden = not (self._accelerator.is_main_process and console.is_terminal())
         self._bar = tqdm(total=self._total, desc="training", unit="step", disable=hidden, dynamic_ncols=True)
         return self
@@ -93,7 +98,7 @@ def _append(path: Path, values: dict[str, Any]) -> None:
     """Add one line, or none: a line cut off by a full disk is taken back."""
     before = path.stat().st_size if path.exists() else 0
     try:
-        with open(path, "a", encoding="utf-8") as file:
+        with naming(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
     except OSError:
         if path.exists():

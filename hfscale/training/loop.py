@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def fit(
     flops, peak = _measure(accelerator, model, batches[0][0], loss_fn)
     best, meter, step = BestModel(accelerator, model, run, train.best_metric), Meter(), 0
     wrapped.train()
-    with Journal(accelerator, run, total_steps, meter, flops, peak) as journal:
+    with Journal(accelerator, run, _flat(config), total_steps, meter, flops, peak) as journal:
         while step < total_steps and not _patience_is_over(best, train):
             lr = learning_rate(step, total_steps, config.optim)
             for group in wrapped_optimizer.param_groups:
@@ -121,6 +122,18 @@ def fit(
     rate = meter.total()
     fraction = journal.peak_fraction(rate.tokens_per_second)
     return FitResult(step, step / batches.steps_per_epoch, *rate, fraction, best.step, step < total_steps)
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    """Settings by dotted name; what a tracker can't show as it is, as text."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat.update({f"{field.name}.{name}": inner for name, inner in _flat(value).items()})
+        else:
+            flat[field.name] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return flat
 
 
 def num_steps(train: TrainSettings, steps_per_epoch: int) -> int:

@@ -87,4 +87,9 @@ def test_the_metrics_that_settings_know_are_those_that_are_measured() -> None:
         "regression": [0.5, 1.0],
     }
     for task, names in METRICS.items():
-        assert (*compute_metrics(task, rows[task], rows[task]), "loss") == names
+        assert (*compute_metrics(task, rows[task], rows[task], 2), "loss") == names
+
+
+def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert TrainSettings(output_dir="~/run").output_dir == "/home/someone/run"

@@ -111,7 +111,9 @@ def test_a_batch_is_padded_and_masked(multiple: int) -> None:
             assert ones == [1] * length + [0] * (len(tokens) - length)
 
 
-@pytest.mark.parametrize("labels, dtype", [([1, 0, 2], "int64"), ([0.5, 1.0, 2.0], "float32"), ([[0.0, 1.0]] * 3, "float32")])
+@pytest.mark.parametrize(
+    "labels, dtype", [([1, 0, 2], "int64"), ([0.5, 1.0, 2.0], "float32"), ([[0.0, 1.0]] * 3, "float32")]
+)
 def test_labels_are_tensors_of_their_kind(labels: list[Any], dtype: str) -> None:
     table = lengths_table([3, 4, 5], labels)
     (batch,) = TrainBatches(table, pad_token_id=0, global_batch_size=3, micro_batch_size=None, seed=0)[0]

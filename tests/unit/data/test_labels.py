@@ -31,8 +31,9 @@ def test_names_are_in_order(labels: list[str], names: tuple[str, ...]) -> None:
 
 
 def test_a_label_nan_upsets_no_order() -> None:
-    digits = [str(number) for number in range(30)]
-    assert [name for name in names_of(["nan", *digits[::-1], "other"]) if name in digits] == digits
+    numbers = [str(number) for number in range(100)]
+    labels = ["nan", "NaN", "NAN", "-nan", *numbers[::-1], "other"]
+    assert [name for name in names_of(labels) if name in numbers] == numbers
 
 
 def test_names_of_several_labels() -> None:
@@ -71,7 +72,11 @@ def test_classes_are_encoded_by_position() -> None:
 
 def test_several_labels_are_encoded_as_zeros_and_ones() -> None:
     labels = Labels(SEVERAL, ("a", "b", "c"))
-    assert labels.encode(table_of(["t"] * 3, [["c", "a"], [], ["b", "b"]])) == [[1.0, 0.0, 1.0], [0.0] * 3, [0.0, 1.0, 0.0]]
+    assert labels.encode(table_of(["t"] * 3, [["c", "a"], [], ["b", "b"]])) == [
+        [1.0, 0.0, 1.0],
+        [0.0] * 3,
+        [0.0, 1.0, 0.0],
+    ]
 
 
 def test_numbers_stay_numbers() -> None:

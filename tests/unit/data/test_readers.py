@@ -155,7 +155,8 @@ def test_an_unknown_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, content", [("a.csv", ""), ("a.jsonl", ""), ("a.json", ""), ("a.txt", ""), ("a.csv.gz", ""), ("a.json", "[]")]
+    "name, content",
+    [("a.csv", ""), ("a.jsonl", ""), ("a.json", ""), ("a.txt", ""), ("a.csv.gz", ""), ("a.json", "[]")],
 )
 def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: str) -> None:
     assert f"{name}: the file is empty" in refusal(write(tmp_path / name, content))

@@ -60,14 +60,20 @@ def test_a_missing_file_is_told_the_near_one(tmp_path: Path) -> None:
     assert message == f"no such file or folder: {tmp_path}/trian.csv; did you mean {tmp_path}/train.csv?"
 
 
-@pytest.mark.parametrize("name", ["mails.csv", "./mails", "/nowhere/mails", "a/b/c", "~/nowhere-at-all", "mails.jsonl.gz"])
+@pytest.mark.parametrize(
+    "name", ["mails.csv", "./mails", "/nowhere/mails", "a/b/c", "~/nowhere-at-all", "mails.jsonl.gz"]
+)
 def test_a_local_name_is_not_looked_up_on_the_hub(name: str) -> None:
     assert refusal(name).startswith(f"no such file or folder: {name}")
 
 
 @pytest.mark.parametrize(
     "name, hub_id, split",
-    [("imdb", "imdb", "train"), ("nyu-mll/glue#validation", "nyu-mll/glue", "validation"), ("a.b/c.d", "a.b/c.d", "train")],
+    [
+        ("imdb", "imdb", "train"),
+        ("nyu-mll/glue#validation", "nyu-mll/glue", "validation"),
+        ("a.b/c.d", "a.b/c.d", "train"),
+    ],
 )
 def test_other_names_are_hub_ids(name: str, hub_id: str, split: str) -> None:
     source = find_source(name)

@@ -1,4 +1,4 @@
-"""The built-in data set is held to its standard: small, varied, no copies across the split, neither easy nor hopeless."""
+"""The built-in data set is held to its standard: small, no copies across the split, neither easy nor hopeless."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hfscale.data.sources import find_source
 
 FILES = {split: find_source(f"builtin:tickets#{split}").files[0] for split in ("train", "test")}
 ROWS = {
-    split: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for split, file in FILES.items()
+    split: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for split, file in FILES.items()
 }
 
 

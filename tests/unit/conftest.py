@@ -1,0 +1,12 @@
+"""Unit tests compute next to nothing: one thread is faster than handing that out, and leaves the machine to others."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

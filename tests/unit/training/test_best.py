@@ -1,0 +1,55 @@
+"""Which evaluation's weights are kept."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hfscale.training.best import BestModel
+
+
+class Alone:
+    """What `BestModel` asks of an `Accelerator`, in a run of one process."""
+
+    is_main_process = True
+    device = torch.device("cpu")
+
+    def wait_for_everyone(self) -> None: ...
+
+
+def best_of(tmp_path: Path, values: list[float], metric: str | None = "accuracy") -> Any:
+    """Offer a model whose weight is the number of the evaluation."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    best = BestModel(Alone(), model, tmp_path, metric)  # type: ignore[arg-type]
+    for number, value in enumerate(values, start=1):
+        torch.nn.init.constant_(model.weight, number)
+        best.offer(number, {metric or "accuracy": value, "other": -value})
+    best.restore(len(values))
+    return best, model.weight.item()
+
+
+@pytest.mark.parametrize(
+    "values, metric, step",
+    [
+        ([0.1, 0.3, 0.2], "accuracy", 2),
+        ([0.1, 0.3, 0.2], None, 2),
+        ([0.3, 0.1, 0.2], "loss", 2),
+        ([0.3, 0.1, 0.2], "mse", 2),
+        ([0.3, 0.3], "accuracy", 1),
+        ([0.1, 0.2], "accuracy", 2),
+        ([0.1, math.nan, 0.05], "accuracy", 1),
+        ([math.nan, 0.1, 0.3, 0.2], "accuracy", 3),
+    ],
+)
+def test_the_best_evaluation_is_restored(tmp_path: Path, values: list[float], metric: str | None, step: int) -> None:
+    best, weight = best_of(tmp_path, values, metric)
+    assert (best.step, weight) == (step, step)
+
+
+def test_evaluations_without_a_better_one_are_counted(tmp_path: Path) -> None:
+    assert best_of(tmp_path, [0.1, 0.3, 0.3, 0.2])[0].evaluations_since == 2
+    assert best_of(tmp_path, [0.1, 0.2])[0].evaluations_since == 0
