@@ -14,6 +14,7 @@ from hfscale import console
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
 from hfscale.models.builtin import find_builtin
+from hfscale.models.first_token import read_first_token_only
 from hfscale.network import asking_hub
 from hfscale.schemas import ModelSettings, ProblemType
 
@@ -91,6 +92,7 @@ def load_text_classifier(
             f"{model.get_input_embeddings().num_embeddings:,}; they don't belong together"
         )
     _say_what_is_new(model, new, settings.name)
+    read_first_token_only(model)
     return TextClassifier(model, tokenizer)
 
 
@@ -115,6 +117,7 @@ def saved_text_classifier(folder: Path) -> TextClassifier:
         model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     _refuse_made_up(tokenizer, str(folder))
+    read_first_token_only(model)
     return TextClassifier(model.eval(), tokenizer)
 
 

@@ -14,6 +14,7 @@ from accelerate.utils import send_to_device, set_seed
 from hfscale import console
 from hfscale.errors import DivergedError, SettingsError
 from hfscale.training.best import BestModel
+from hfscale.training.dropout import use_lane_dropout
 from hfscale.training.journal import Journal
 from hfscale.training.schedules import learning_rate, warmup_steps
 from hfscale.training.step import train_step
@@ -91,6 +92,8 @@ def fit(
         console.warn(
             f"--optim.warmup_steps takes up all {total_steps} steps: the full learning rate is hardly reached"
         )
+    if accelerator.device.type == "cpu":
+        use_lane_dropout(model)
     wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     set_seed(train.seed, device_specific=True)  # dropout differs between processes, and is the same in every run
     flops, peak = _measure(accelerator, model, batches[0][0], loss_fn)
@@ -127,12 +130,11 @@ def fit(
 def _flat(config: Any) -> dict[str, Any]:
     """Settings by dotted name; what a tracker can't show as it is, as text."""
     flat: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+    for name, value in vars(config).items():
         if dataclasses.is_dataclass(value):
-            flat.update({f"{field.name}.{name}": inner for name, inner in _flat(value).items()})
+            flat.update({f"{name}.{inner}": setting for inner, setting in _flat(value).items()})
         else:
-            flat[field.name] = value if isinstance(value, (bool, int, float, str)) else str(value)
+            flat[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
     return flat
 
 
