@@ -20,9 +20,10 @@ $(READY): pyproject.toml constraints.txt
 
 quickstart: $(READY) ## fine-tune a small BERT offline and compare it with two baselines
 	rm -rf runs/quickstart
-	$(BIN)/python recipes/finetune_bert.py --config recipes/configs/finetune_bert/quickstart.yaml
+	$(BIN)/python recipes/finetune_bert.py --config recipes/configs/finetune_bert/quickstart.yaml \
+		--train.output_dir runs/quickstart
 
-test: $(READY) ## the tests that take minutes
+test: $(READY) ## the tests, without the slow ones
 	$(BIN)/python -m pytest -m 'not slow'
 
 test-all: $(READY) ## all tests, as CI runs them

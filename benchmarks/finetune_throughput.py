@@ -167,6 +167,10 @@ def load(args: argparse.Namespace) -> tuple[models.TextClassifier, Any, Any, Any
     splits = data.load_splits(DataSettings(**names, quoting=args.quoting == "true"), TASK)
     labels = data.Labels.of(splits.train, TASK)
     classifier = models.load_text_classifier(ModelSettings(name=args.model), TASK, labels.names, args.seed)
+    if args.worker != "hfscale":  # the same weights in a model as transformers builds it
+        plain = type(classifier.model)(classifier.model.config)
+        plain.load_state_dict(classifier.model.state_dict())
+        classifier = classifier._replace(model=plain)
     wanted, there = (args.steps + args.warmup) * BATCH_SIZE, len(splits.train)
     if args.warmup and wanted > there:
         sys.exit(f"--steps {args.steps} and --warmup {args.warmup} need {wanted:,} examples; there are {there:,}")

@@ -43,17 +43,14 @@ def _add_predict(commands: Any) -> None:
 def _predict(settings: argparse.Namespace) -> None:
     from hfscale import evaluation, files, models
 
-    if settings.batch_size < 1:
-        raise SettingsError("--batch_size must be at least 1")
-    if settings.column and len(settings.column) > 2:
-        raise SettingsError("--column takes one name, or two for pairs")
-    if settings.column and not settings.file:
-        raise SettingsError("--column has no effect without --file; leave it out")
+    _check_predict(settings)
     folder: Path = settings.run_folder
     if not folder.is_dir():
         raise ModelError(f"no such folder: {folder}")
     run_config = _run_config(folder)
-    classifier = models.saved_text_classifier(folder / "model" if (folder / "model").is_dir() else folder)
+    model_folder = folder / "model" if (folder / "model").is_dir() else folder
+    trust = bool((run_config.get("model") or {}).get("trust_remote_code"))
+    classifier = models.saved_text_classifier(model_folder, trust_remote_code=trust)
     texts = _given_texts(settings, run_config)
     wanted = (run_config.get("data") or {}).get("max_length")
     predictions = evaluation.predict_texts(
@@ -64,6 +61,20 @@ def _predict(settings: argparse.Namespace) -> None:
         files.write_text(settings.output, "\n".join(lines) + "\n")
     else:
         sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _check_predict(settings: argparse.Namespace) -> None:
+    """Refuse what would only fail when all predictions are done."""
+    if settings.batch_size < 1:
+        raise SettingsError("--batch_size must be at least 1")
+    if settings.column and len(settings.column) > 2:
+        raise SettingsError("--column takes one name, or two for pairs")
+    if settings.column and not settings.file:
+        raise SettingsError("--column has no effect without --file; leave it out")
+    if settings.output and not settings.output.parent.is_dir():
+        raise SettingsError(f"--output {settings.output}: its folder doesn't exist")
+    if settings.output and settings.output.exists():
+        raise SettingsError(f"--output {settings.output} exists already; choose another, or remove it first")
 
 
 def _run_config(folder: Path) -> dict[str, Any]:
@@ -88,16 +99,13 @@ def _given_texts(settings: argparse.Namespace, run_config: dict[str, Any]) -> li
 def _texts_of_file(
     settings: argparse.Namespace, data_settings: dict[str, Any], trained_on: Any
 ) -> list[tuple[str, ...]]:
-    import dataclasses
-
     from hfscale import data
+    from hfscale.data.readers import file_kind
     from hfscale.schemas import DataSettings
 
-    columns = settings.column or trained_on
+    # The file is read as the training file was, except where it is told, or bound, to have other columns.
+    reading = ("delimiter", "quoting", "encoding") + (() if settings.column else ("columns",))
+    read_as = {name: data_settings[name] for name in reading if name in data_settings}
+    columns = settings.column or ("text" if file_kind(Path(settings.file)) == ".txt" else trained_on)
     columns = columns[0] if isinstance(columns, list) and len(columns) == 1 else columns
-    known = {field.name for field in dataclasses.fields(DataSettings)}
-    read_as = {name: value for name, value in data_settings.items() if name in known}
-    read_as.update(train=settings.file, text=columns)
-    table = data.load_examples(settings.file, DataSettings(**read_as), None)
-    pairs = table["text_pair"] if "text_pair" in table.column_names else None
-    return list(zip(table["text"], pairs, strict=True)) if pairs is not None else [(text,) for text in table["text"]]
+    return data.read_texts(settings.file, DataSettings(train=settings.file, text=columns, **read_as))

@@ -18,8 +18,11 @@ import contextlib
 import difflib
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Generator, Iterable
+from types import FrameType
 
 
 class HfscaleError(Exception):
@@ -94,10 +97,25 @@ def disk_problem(error: BaseException) -> str | None:
     return None
 
 
+def _memory_problem(error: BaseException) -> str | None:
+    """One line for a GPU or a machine without enough memory, by name: torch is not imported here."""
+    if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+        return None
+    return (
+        "out of memory; try a smaller --train.micro_batch_size (the global batch stays as it is), "
+        "--train.eval_batch_size or --data.max_length"
+    )
+
+
 def _lost_contact(error: BaseException) -> bool:
     """True where a collective failed because another process of this run has ended first."""
     text = str(error)
     return "Connection closed by peer" in text or "Connection reset by peer" in text
+
+
+def _exit_on_sigterm(_number: int, _frame: FrameType | None) -> None:
+    """End through the clean-up code, so that what is half-done is taken back."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -109,6 +127,8 @@ def one_line() -> Generator[None]:
     """
     rank = int(os.environ.get("RANK", "0"))
     prefix = f"[rank {rank}] " if rank else ""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit_on_sigterm)
     try:
         yield
     except SettingsError as error:  # the same on every process: said once
@@ -122,8 +142,8 @@ def one_line() -> Generator[None]:
         sys.stderr.write(f"{prefix}interrupted\n")
         sys.exit(130)
     except Exception as error:
-        line = disk_problem(error)
-        if line is None and rank and _lost_contact(error):
+        line = disk_problem(error) or _memory_problem(error)
+        if line is None and _lost_contact(error):
             line = "stopped, because another process of this run has ended"
         if line is None:
             raise

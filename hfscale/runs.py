@@ -13,6 +13,7 @@ RUN/
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import shlex
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from hfscale.training.loop import FitResult
 
 
+_EXAMPLE_LENGTH = 200  # characters
+_PROBE = ".hfscale-"  # of other processes of the same run, too
+
+
 def check_free(path: str) -> Path:
     """Refuse a folder that holds anything or can't be written, before any work is done. Leaves nothing behind.
 
@@ -41,14 +46,14 @@ def check_free(path: str) -> Path:
         RunFolderError: saying what is in the way.
     """
     folder = Path(path)
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not path.name.startswith(_PROBE) for path in folder.iterdir()):
         what = _what_it_holds(folder)
         raise RunFolderError(f"{path} {what}; choose another --train.output_dir, or remove it first")
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{path} is a file; choose another --train.output_dir")
     parent = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
-        with tempfile.NamedTemporaryFile(dir=parent, prefix=".hfscale-") as probe:
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=_PROBE) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()
     except OSError as error:
@@ -79,7 +84,9 @@ def open_run(path: Path, config: Any, environment: dict[str, Any], accelerator: 
         path.mkdir(parents=True, exist_ok=True)
     try:
         if accelerator.is_main_process:
-            save_config(config, path / "config.yaml")
+            precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+            train = dataclasses.replace(config.train, precision=precision)  # the launcher may have chosen it
+            save_config(dataclasses.replace(config, train=train), path / "config.yaml")
             write_json(path / "environment.json", environment)
         accelerator.wait_for_everyone()
         yield path
@@ -114,12 +121,13 @@ def result(
     }
 
 
-def finish(path: Path, values: dict[str, Any], example: dict[str, Any]) -> None:
-    """Write `result.json`, the mark of a complete run, and say what came out and how to try it on `example`.
-
-    What is not finite becomes null.
-    """
+def write_result(path: Path, values: dict[str, Any]) -> None:
+    """Write `result.json`, the mark of a run that has its model and its metrics. What is not finite becomes null."""
     write_json(path / "result.json", _finite(values))
+
+
+def say_result(path: Path, values: dict[str, Any], example: dict[str, Any]) -> None:
+    """Say what came out, and how to try the model on `example`."""
     rows = {"this model": values["metrics"], **values.get("baselines", {})}
     width = max(len(name) for name in rows)
     for name, metrics in rows.items():
@@ -131,10 +139,11 @@ def finish(path: Path, values: dict[str, Any], example: dict[str, Any]) -> None:
         f"{values['train_seconds']:.0f} s of training, {values['peak_memory_bytes'] / 2**30:.2f} GiB"
     )
     console.say(f"saved      {path}/model, {path}/result.json, {path}/learning_curve.png")
-    texts = [example[name] for name in ("text", "text_pair") if name in example]
-    console.say(f"try it     hfscale predict {path} --text {' '.join(map(shlex.quote, texts))}")
+    texts = [example[name][:_EXAMPLE_LENGTH] for name in ("text", "text_pair") if name in example]
+    console.say(f"try it     hfscale predict {shlex.quote(str(path))} --text {' '.join(map(shlex.quote, texts))}")
     given = json.dumps(texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}, ensure_ascii=False)
-    code = f'from transformers import pipeline; print(pipeline("text-classification", "{path}/model")({given}))'
+    model = json.dumps(str(path / "model"), ensure_ascii=False)
+    code = f'from transformers import pipeline; print(pipeline("text-classification", {model})({given}))'
     console.say(f"           python -c {shlex.quote(code)}")
 
 

@@ -6,6 +6,7 @@ first words. `__post_init__` raises `ValueError` naming the flag and the way out
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Literal
@@ -119,8 +120,13 @@ class OptimSettings:
     """Nesterov's form of SGD's momentum."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"--optim.lr must be greater than 0, got {self.lr}")
-        _require(self.weight_decay >= 0, f"--optim.weight_decay must not be negative, got {self.weight_decay}")
+        _require(0 < self.lr < math.inf, f"--optim.lr must be greater than 0, got {self.lr}")
+        _require(
+            0 <= self.weight_decay < math.inf, f"--optim.weight_decay must not be negative, got {self.weight_decay}"
+        )
+        _require(all(0 <= beta < 1 for beta in self.betas or ()), f"--optim.betas must be in [0, 1), got {self.betas}")
+        _require(self.eps is None or 0 < self.eps < math.inf, f"--optim.eps must be greater than 0, got {self.eps}")
+        _require(0 <= (self.momentum or 0) < 1, f"--optim.momentum must be in [0, 1), got {self.momentum}")
         _require(
             self.warmup_steps >= 0 and (self.warmup_steps < 1 or float(self.warmup_steps).is_integer()),
             f"--optim.warmup_steps must be a whole number of steps or a fraction below 1, got {self.warmup_steps}",
@@ -175,7 +181,8 @@ class TrainSettings:
             self.epochs is None or self.max_steps is None,
             "--train.epochs and --train.max_steps were both given; choose one",
         )
-        _require(self.epochs is None or self.epochs > 0, "--train.epochs must be greater than 0")
+        _require(0 <= self.seed < 2**31, f"--train.seed must be in [0, 2**31), got {self.seed}")
+        _require(self.epochs is None or 0 < self.epochs < math.inf, "--train.epochs must be greater than 0")
         for name in ("max_steps", "micro_batch_size", "eval_steps", "early_stop"):
             value = getattr(self, name)
             _require(value is None or value >= 1, f"--train.{name} must be at least 1, got {value}")

@@ -17,6 +17,7 @@
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from hfscale import config as settings
 from hfscale import data, evaluation, files, hub, launch, models, runs, training
@@ -60,6 +61,7 @@ def main(config: Config) -> None:
     # 4. Batches of similar lengths, in the same order on any number of processes
     shared = {
         "pad_token_id": tokenizer.pad_token_id,
+        "padding_side": tokenizer.padding_side,
         "pad_multiple": 8 if accelerator.device.type == "cuda" else 1,
         "process_index": accelerator.process_index,
         "num_processes": accelerator.num_processes,
@@ -75,22 +77,26 @@ def main(config: Config) -> None:
     optimizer = training.build_optimizer(model, config.optim)
     loss_fn = training.classification_loss(config.task)
     evaluate = (lambda model: score(model, splits.validation)) if splits.validation else None
+    save = partial(models.save_text_classifier, classifier)
     with runs.open_run(folder, config, launch.environment(accelerator), accelerator):
-        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate)
+        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save)
         if accelerator.is_main_process:
-            models.save_text_classifier(classifier, folder / "model")
+            save(folder / "model")
 
-    # 6. Evaluate on rows that training never saw, beside what simple methods reach on them
+    # 6. Evaluate on rows that no gradient came from; the result is on disk before anything else is tried
     held_out = splits.held_out
     result = runs.result(accelerator, model, fitted, metrics=score(model, held_out) if held_out else {})
-    if config.baselines and held_out and accelerator.is_main_process:
-        result["baselines"] = evaluation.text_baselines(config.task, splits.train, held_out)
-
-    # 7. Say what came out: model card, learning curve, result
+    result["held_out"] = "test" if splits.test else "validation" if held_out else None
     if accelerator.is_main_process:
+        runs.write_result(folder, result)
+
+        # 7. What simple methods reach on the same rows, model card, learning curve
+        if config.baselines and held_out:
+            result["baselines"] = evaluation.text_baselines(config.task, splits.train, held_out)
+            runs.write_result(folder, result)
         files.write_text(folder / "model" / "README.md", hub.model_card(config, result, labels.names))
         evaluation.plot_learning_curve(folder)
-        runs.finish(folder, result, example=(held_out or splits.train)[0])
+        runs.say_result(folder, result, example=(held_out or splits.train)[0])
     accelerator.end_training()
 
 

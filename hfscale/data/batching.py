@@ -51,6 +51,7 @@ class TrainBatches:
     Args:
         table: tokenized examples (`hfscale.data.tokenize`).
         pad_token_id: what fills up `input_ids`.
+        padding_side: the tokenizer's, `left` or `right`.
         pad_multiple: widths are rounded up to a multiple of this: 8 for the tensor cores of a GPU; on a CPU every
             position costs, and 1 is faster.
         global_batch_size: examples per optimizer step over all processes.
@@ -65,6 +66,7 @@ class TrainBatches:
         table: Dataset,
         *,
         pad_token_id: int,
+        padding_side: str = "right",
         pad_multiple: int = 1,
         global_batch_size: int,
         micro_batch_size: int | None,
@@ -72,7 +74,7 @@ class TrainBatches:
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
-        self._rows = _Rows(table, pad_token_id, pad_multiple)
+        self._rows = _Rows(table, pad_token_id, padding_side, pad_multiple)
         self._global, self._seed = global_batch_size, seed
         self._process, self._num_processes = process_index, num_processes
         self.accumulation_steps = _accumulation_steps(global_batch_size, micro_batch_size, num_processes)
@@ -106,12 +108,13 @@ class EvalBatches:
         table: Dataset,
         *,
         pad_token_id: int,
+        padding_side: str = "right",
         pad_multiple: int = 1,
         batch_size: int,
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
-        self._rows = _Rows(table, pad_token_id, pad_multiple)
+        self._rows = _Rows(table, pad_token_id, padding_side, pad_multiple)
         self._process, self._num_processes = process_index, num_processes
         order = np.argsort(-self._rows.lengths, kind="stable")
         self._batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -128,7 +131,8 @@ class EvalBatches:
 class _Rows:
     """Rows of a tokenized table, padded into batches."""
 
-    def __init__(self, table: Dataset, pad_token_id: int, pad_multiple: int) -> None:
+    def __init__(self, table: Dataset, pad_token_id: int, padding_side: str, pad_multiple: int) -> None:
+        self._left = padding_side == "left"
         self._table = table.with_format(None)
         self._multiple = pad_multiple
         self._padding = {"input_ids": pad_token_id, "token_type_ids": 0}
@@ -141,20 +145,24 @@ class _Rows:
         columns: dict[str, list[Any]] = self._table[(rows if len(rows) else filler).tolist()]  # type: ignore[assignment]
         lengths = [len(ids) for ids in columns["input_ids"]]
         width = -(-max(lengths) // self._multiple) * self._multiple
-        inputs = {name: _padded(columns[name], width, fill) for name, fill in self._padding.items() if name in columns}
-        inputs["attention_mask"] = torch.arange(width)[None, :] < torch.tensor(lengths)[:, None]
-        inputs["attention_mask"] = inputs["attention_mask"].long()
+        inputs = {
+            name: _padded(columns[name], width, fill, self._left)
+            for name, fill in self._padding.items()
+            if name in columns
+        }
+        inputs["attention_mask"] = _padded([[1] * length for length in lengths], width, 0, self._left)
         if "labels" in columns:
             inputs["labels"] = torch.tensor(columns["labels"])
         return Batch(inputs, len(rows), sum(lengths) if len(rows) else 0, tuple(rows.tolist()))
 
 
-def _padded(sequences: Sequence[Sequence[int]], width: int, fill: int) -> Any:
+def _padded(sequences: Sequence[Sequence[int]], width: int, fill: int, left: bool) -> Any:
     import torch
 
     array = np.full((len(sequences), width), fill, dtype=np.int64)
     for row, sequence in enumerate(sequences):
-        array[row, : len(sequence)] = sequence
+        start = width - len(sequence) if left else 0
+        array[row, start : start + len(sequence)] = sequence
     return torch.from_numpy(array)
 
 

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _COLUMNS_FROM = 100  # rows
+_READING = ("text", "label", "label_separator", "columns", "delimiter", "quoting", "encoding")
+"""The settings that change what is read: with the files' content they are the cache's key."""
 _FORMAT = 1  # raise it when the table's columns or the checks change: it is part of the cache's key
 
 
-def load_examples(name: str, settings: DataSettings, problem_type: ProblemType | None) -> Dataset:
-    """All good examples of a source; `problem_type` None reads text alone.
+def load_examples(name: str, settings: DataSettings, problem_type: ProblemType) -> Dataset:
+    """All good examples of a source.
 
     Raises:
         DataError: for what `find_source` and the readers refuse, a missing column, and, unless
@@ -41,17 +43,34 @@ def load_examples(name: str, settings: DataSettings, problem_type: ProblemType |
     return _without_bad_rows(table, source, settings)
 
 
-def _cached_table(source: Source, settings: DataSettings, problem_type: ProblemType | None) -> Dataset:
+def read_texts(name: str, settings: DataSettings) -> list[tuple[str, ...]]:
+    """The texts of a source alone, or the pairs, in order and in memory: nothing is cached, and no row is left out.
+
+    Raises:
+        DataError: as `load_examples`; also for a row without text, whatever `settings.bad_rows` says.
+    """
+    source = find_source(name)
+    first = list(itertools.islice(source.rows(settings), _COLUMNS_FROM))
+    _refuse_missing_columns(first, [("text column", column) for column in _names(settings.text)])
+    texts = []
+    for example in _examples(source, settings, None):
+        if example["problem"]:
+            raise DataError(f"{example['where']}: {example['problem']}")
+        texts.append(tuple(example[key] for key in ("text", "text_pair") if key in example))
+    return texts
+
+
+def _cached_table(source: Source, settings: DataSettings, problem_type: ProblemType) -> Dataset:
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
     # The columns must exist before `datasets` opens a cache folder for them.
-    _refuse_missing_columns(list(itertools.islice(source.rows(settings), _COLUMNS_FROM)), settings, problem_type)
-    fingerprint = source.fingerprint(settings)
-    if fingerprint:
-        # repr of the frozen settings names everything that changes how rows are read
-        key = f"{_FORMAT}\0{fingerprint}\0{settings!r}\0{problem_type}"
-        fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
+    wanted = [("--data.text", column) for column in _names(settings.text)]
+    wanted += [("--data.label", column) for column in _names(settings.label)]
+    _refuse_missing_columns(list(itertools.islice(source.rows(settings), _COLUMNS_FROM)), wanted)
+    read_as = [getattr(settings, name) for name in _READING]
+    key = f"{_FORMAT}\0{source.fingerprint(settings)}\0{read_as!r}\0{problem_type}"
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
         table = datasets.Dataset.from_generator(
             _examples,
@@ -68,7 +87,7 @@ def _cached_table(source: Source, settings: DataSettings, problem_type: ProblemT
     return table
 
 
-def _features(settings: DataSettings, problem_type: ProblemType | None) -> Any:
+def _features(settings: DataSettings, problem_type: ProblemType) -> Any:
     from datasets import Features, List, Value
 
     columns: dict[str, Any] = {"text": Value("string"), "where": Value("string"), "problem": Value("string")}
@@ -79,8 +98,7 @@ def _features(settings: DataSettings, problem_type: ProblemType | None) -> Any:
         "multi_label_classification": List(Value("string")),
         "regression": Value("float64"),
     }
-    if problem_type:
-        columns["label"] = labels[problem_type]
+    columns["label"] = labels[problem_type]
     return Features(columns)
 
 
@@ -88,10 +106,11 @@ def _names(setting: str | list[str]) -> list[str]:
     return [setting] if isinstance(setting, str) else list(setting)
 
 
-def _refuse_missing_columns(rows: list[Row], settings: DataSettings, problem_type: ProblemType | None) -> None:
-    """Objects of JSON lines may each leave out keys: what none of the first rows has is taken for missing."""
-    wanted = [("--data.text", name) for name in _names(settings.text)]
-    wanted += [("--data.label", name) for name in _names(settings.label)] if problem_type else []
+def _refuse_missing_columns(rows: list[Row], wanted: list[tuple[str, str]]) -> None:
+    """Objects of JSON lines may each leave out keys: what none of the first rows has is taken for missing.
+
+    `wanted` holds (how a person names it, column).
+    """
     found = list(dict.fromkeys(str(name) for row in rows for name in row.values))
     for flag, name in wanted:
         if name not in found:
@@ -106,36 +125,45 @@ def _examples(source: Source, settings: DataSettings, problem_type: ProblemType 
     for row in source.rows(settings):
         example: dict[str, Any] = {"where": row.where, "problem": None}
         for key, name in zip(("text", "text_pair"), texts, strict=False):
-            value = row.values.get(name)
-            example[key] = value if isinstance(value, str) else "" if value is None else str(value)
-            if not example[key].strip():
-                example["problem"] = f"no text in column {name}"
-            elif not _is_storable(example[key]):
-                example[key], example["problem"] = "", f"column {name} holds half of a character (a lone surrogate)"
+            example[key], problem = _text(row, name)
+            example["problem"] = example["problem"] or problem
         if label_of:
             example["label"], problem = label_of(row, settings)
             example["problem"] = example["problem"] or problem
         yield example
 
 
-def _is_storable(text: str) -> bool:
-    """False for text that no encoding holds: JSON can write half of a surrogate pair."""
+def _text(row: Row, name: str) -> tuple[str, str | None]:
+    value = row.values.get(name)
+    if isinstance(value, (list, dict)):
+        return "", f"column {name} holds a {type(value).__name__}, not a text"
+    text = "" if _is_missing(value) else str(value)
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError:  # JSON can write one
+        return "", f"column {name} holds half of a character (a lone surrogate)"
+    return text, None if text.strip() else f"no text in column {name}"
+
+
+def _is_missing(value: Any) -> bool:
+    """None, and the number NaN that parquet and pandas write in its place; the text "nan" is a text."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _label_name(value: Any) -> str:
+    """A class as text: 1.0 and 1 are the same class; empty where it is missing."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if _is_missing(value) else str(value).strip()
 
 
 def _class_label(row: Row, settings: DataSettings) -> tuple[str | None, str | None]:
     name = _names(settings.label)[0]
     value = row.values.get(name)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     if isinstance(value, (list, dict)):
         several = "--task multi_label_classification takes several"
         return None, f"column {name} holds a {type(value).__name__}, not one label ({several})"
-    text = "" if value is None else str(value).strip()
+    text = _label_name(value)
     return (text, None) if text else (None, f"no label in column {name}")
 
 
@@ -145,11 +173,12 @@ def _several_labels(row: Row, settings: DataSettings) -> tuple[list[str] | None,
     value = row.values.get(settings.label)
     if isinstance(value, str) and settings.label_separator:
         return [part.strip() for part in value.split(settings.label_separator) if part.strip()], None
-    if isinstance(value, list):
-        return [str(item).strip() for item in value], None
-    if value is None:
+    if _is_missing(value):
         return None, f"no labels in column {settings.label}"
-    return None, f"column {settings.label} holds text, not a list of labels; name its --data.label_separator"
+    if not isinstance(value, list):
+        return None, f"column {settings.label} holds text, not a list of labels; name its --data.label_separator"
+    names = [_label_name(item) for item in value]
+    return (names, None) if all(names) else (None, f"an empty label in column {settings.label}")
 
 
 def _indicator_labels(row: Row, columns: list[str]) -> tuple[list[str] | None, str | None]:
@@ -167,10 +196,10 @@ def _indicator_labels(row: Row, columns: list[str]) -> tuple[list[str] | None, s
 def _number(row: Row, settings: DataSettings) -> tuple[float | None, str | None]:
     name = _names(settings.label)[0]
     value = row.values.get(name)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if _is_missing(value) or (isinstance(value, str) and not value.strip()):
         return None, f"no label in column {name}"
     try:
-        number = float(value)
+        number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None, f"column {name} holds {value!r}, not a number"
     return (number, None) if math.isfinite(number) else (None, f"column {name} holds {value!r}, not a finite number")

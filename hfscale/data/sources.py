@@ -10,13 +10,17 @@ import hashlib
 import importlib.resources
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfscale.data.readers import KINDS, Row, file_kind, read_file
 from hfscale.errors import DataError, did_you_mean
 from hfscale.network import asking_hub
 from hfscale.schemas import DataSettings
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BUILTINS = {"tickets": ("train", "test")}
 """Name -> its splits; the files lie in the package, each with a card."""
@@ -30,10 +34,10 @@ class Source(NamedTuple):
     hub_id: str | None = None
     split: str = "train"
 
-    def fingerprint(self, settings: DataSettings) -> str | None:
-        """sha256 over the files' content; None for the Hub, where `datasets` keeps its own cache."""
+    def fingerprint(self, settings: DataSettings) -> str:
+        """sha256 over the files' content; for the Hub, that of `datasets`, which follows the revision."""
         if self.hub_id:
-            return None
+            return _hub_table(self.hub_id, settings.subset, self.split)._fingerprint
         digest = hashlib.sha256()
         for path in self.files:
             digest.update(f"{path}\0{settings.encoding}\0".encode())
@@ -44,7 +48,7 @@ class Source(NamedTuple):
     def rows(self, settings: DataSettings) -> Iterator[Row]:
         """All rows in order."""
         if self.hub_id:
-            yield from _hub_rows(self.hub_id, self.split, settings)
+            yield from _hub_rows(self.hub_id, settings.subset, self.split)
         for path in self.files:
             yield from read_file(path, settings)
 
@@ -65,16 +69,29 @@ def find_source(name: str) -> Source:
         files = sorted(child for child in path.iterdir() if child.is_file() and file_kind(child) in KINDS)
         if not files:
             raise DataError(f"folder {name} holds no data file; known kinds are {', '.join(KINDS)}, plain or .gz")
+        _refuse_several_splits(name, files)
         return Source(name, tuple(files))
     if any(character in name for character in "*?["):
         files = sorted(Path(found) for found in glob.glob(str(path)) if Path(found).is_file())
         if not files:
             raise DataError(f"no file matches {name}")
         return Source(name, tuple(files))
-    if _looks_like_file(plain):
+    if looks_like_file(plain):
         siblings = [str(path.parent / child.name) for child in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"no such file or folder: {name}{did_you_mean(str(path), siblings)}")
     return Source(name, hub_id=plain, split=split or "train")
+
+
+def _refuse_several_splits(name: str, files: list[Path]) -> None:
+    """A folder is read as one data set; one with train and test files side by side is not."""
+    splits = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
+    splits |= {"dev": "validation", "test": "test"}
+    found = {splits[stem]: path.name for path in files if (stem := path.name.split(".")[0].lower()) in splits}
+    if len(found) > 1:
+        raise DataError(
+            f"folder {name} holds several splits ({', '.join(found.values())}); name them one by "
+            "one with --data.train, --data.validation and --data.test"
+        )
 
 
 def _builtin(name: str, builtin: str, split: str) -> Source:
@@ -86,27 +103,33 @@ def _builtin(name: str, builtin: str, split: str) -> Source:
     return Source(name, (Path(str(folder)) / f"{split}.jsonl",))
 
 
-def _looks_like_file(name: str) -> bool:
+def looks_like_file(name: str) -> bool:
     """True for what can't be a Hub id: a known ending, a leading `.`, `/` or `~`, or more than one slash."""
     return file_kind(Path(name)) in KINDS or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name)
 
 
-def _hub_rows(hub_id: str, split: str, settings: DataSettings) -> Iterator[Row]:
+@lru_cache(maxsize=8)
+def _hub_table(hub_id: str, subset: str | None, split: str) -> Dataset:
     import datasets
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
         with asking_hub(f"data set {hub_id}"):
-            table = datasets.load_dataset(hub_id, settings.subset, split=split)
-    except (ConnectionError, DatasetNotFoundError) as error:
+            table = datasets.load_dataset(hub_id, subset, split=split)
+    except ValueError as error:  # an unknown split or configuration
+        raise DataError(f"{hub_id}: {str(error).splitlines()[0]}; see --data.subset and NAME#split") from None
+    except (OSError, DatasetNotFoundError, DatasetsError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"can't get {hub_id} from the Hub ({reason}); if it is a local file, check its path, else check the name, "
             "the network and `hf auth login`"
         ) from None
-    except ValueError as error:  # an unknown split or configuration
-        raise DataError(f"{hub_id}: {str(error).splitlines()[0]}; see --data.subset and NAME#split") from None
     assert isinstance(table, datasets.Dataset)
+    return table
+
+
+def _hub_rows(hub_id: str, subset: str | None, split: str) -> Iterator[Row]:
+    table = _hub_table(hub_id, subset, split)
     names = {name: _label_names(feature) for name, feature in table.features.items()}
     values: dict[str, Any]
     for number, values in enumerate(table, start=1):  # type: ignore[assignment]
@@ -123,5 +146,5 @@ def _named(value: Any, names: list[str] | None) -> Any:
     if names is None:
         return value
     if isinstance(value, list):
-        return [names[item] for item in value]
+        return [_named(item, names) for item in value]
     return None if value is None or value < 0 else names[value]

@@ -84,7 +84,10 @@ def _own_test(train: str) -> str | None:
 
 
 def _hold_out(table: Dataset, settings: DataSettings) -> tuple[Dataset, Dataset | None]:
-    """Split by a hash of the text: exact copies of a text fall on the same side, and new rows move no old one."""
+    """Split by a hash of the text: exact copies of a text fall on the same side, and new rows move no old one.
+
+    A row whose label no kept row has stays in training: it could only be refused as unknown.
+    """
     fraction = _DEFAULT_FRACTION if settings.validation_fraction is None else settings.validation_fraction
     if not fraction:
         return table, None
@@ -94,9 +97,21 @@ def _hold_out(table: Dataset, settings: DataSettings) -> tuple[Dataset, Dataset 
     for row, text in enumerate(table["text"]):
         digest = hashlib.blake2b(f"{settings.split_seed}\0{text}".encode(), digest_size=8).digest()
         (held if int.from_bytes(digest) < below else kept).append(row)
+    learned = _labels_of(table, kept)
+    if _labels_of(table, held) - learned:
+        stray = {row for row in held if _labels_of(table, [row]) - learned}
+        held, kept = [row for row in held if row not in stray], sorted([*kept, *stray])
     if not held or not kept:
         raise DataError(
             f"{settings.train}: holding out {fraction:.0%} of {len(table):,} rows leaves an empty "
             "part; give --data.validation or another --data.validation_fraction"
         )
     return table.select(kept), table.select(held)
+
+
+def _labels_of(table: Dataset, rows: list[int]) -> set[str]:
+    """Class names that occur in these rows; none for a regression."""
+    names: set[str] = set()
+    for label in table.select(rows)["label"]:
+        names.update([label] if isinstance(label, str) else label if isinstance(label, list) else [])
+    return names

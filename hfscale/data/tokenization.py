@@ -33,7 +33,12 @@ def tokenize(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
             return_overflowing_tokens=False,
         )
         lengths = [len(ids) for ids in encoded["input_ids"]]
-        return {**encoded, "length": lengths}
+        if tokenizer.is_fast:
+            cut = [bool(encoding.overflowing) for encoding in encoded.encodings or []]
+        else:
+            whole = tokenizer(batch["text"], batch.get("text_pair"), verbose=False)["input_ids"]
+            cut = [len(ids) > length for ids, length in zip(whole, lengths, strict=True)]
+        return {**encoded, "length": lengths, "cut": cut}
 
     targets = labels.encode(table)
     slow_processes = None if tokenizer.is_fast or len(table) < 10_000 else os.cpu_count()
@@ -44,20 +49,19 @@ def tokenize(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
         new_fingerprint=_fingerprint(table, tokenizer, max_length),
         desc="tokenizing",
     )
-    cut = sum(length >= max_length for length in encoded["length"])
-    if cut:
-        console.say(
-            f"data       {cut:,} of {len(table):,} examples reach --data.max_length {max_length} and may be cut"
-        )
-    return encoded.add_column("labels", targets)  # type: ignore[call-arg]
+    num_cut = sum(encoded["cut"])
+    if num_cut:
+        console.say(f"data       {num_cut:,} of {len(table):,} examples were cut at {max_length} tokens")
+    return encoded.remove_columns("cut").add_column("labels", targets)  # type: ignore[call-arg]
 
 
 def _fingerprint(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
     """What the token ids depend on. `datasets` would pickle the tokenizer, whose state changes with every call."""
-    backend = repr(tokenizer)
+    backend = json.dumps(tokenizer.get_vocab())
     if tokenizer.is_fast:
         fast: Any = tokenizer
         parts = json.loads(fast.backend_tokenizer.to_str())
         backend = json.dumps({name: part for name, part in parts.items() if name not in ("truncation", "padding")})
-    key = f"{table._fingerprint}\0{max_length}\0{type(tokenizer).__name__}\0{backend}"
+    kind = (type(tokenizer).__name__, tokenizer.model_input_names, tokenizer.truncation_side, max_length)
+    key = f"{table._fingerprint}\0{kind}\0{backend}"
     return hashlib.sha256(key.encode()).hexdigest()[:32]

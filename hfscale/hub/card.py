@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from hfscale.data.sources import looks_like_file
 from hfscale.models import origin_of
 
 _MANY = 30  # labels that a card lists one by one
@@ -18,7 +19,7 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
 
     Local files are named by their last part only: no path of the machine gets into what may be published.
     """
-    base, is_local = origin_of(config.model.name), Path(config.model.name).expanduser().exists()
+    base, is_local = origin_of(config.model.name), _is_local(config.model.name)
     metadata: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
@@ -30,13 +31,16 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
     shown = ", ".join(label_names[:_MANY]) + (
         f" and {len(label_names) - _MANY} more" if len(label_names) > _MANY else ""
     )
-    held_out = config.data.test or config.data.validation
+    held_out = {
+        "test": f"On test rows ({_last_part(config.data.test or config.data.train)})",
+        "validation": "On validation rows, which also chose the best step, so that new rows may fare a little worse",
+    }.get(result["held_out"] or "", "No rows were held out")
     return (
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
         f"# {_last_part(base)} fine-tuned on {_last_part(config.data.train)}\n\n"
         f"Task: {config.task}. Outputs: {shown}.\n\n"
         "## Results\n\n"
-        f"On held-out rows ({_last_part(held_out) if held_out else 'of the same data set'}):\n\n{_table(scores)}\n"
+        f"{held_out}:\n\n{_table(scores)}\n"
         "## Training\n\n"
         f"{result['steps']:,} steps ({result['epochs']:.2f} epochs) of {config.train.global_batch_size} examples, "
         f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
@@ -48,7 +52,13 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
 
 
 def _last_part(name: str) -> str:
-    return Path(name).name if Path(name).expanduser().exists() else name
+    return Path(name).name if _is_local(name) else name
+
+
+def _is_local(name: str) -> bool:
+    """True for a file, folder or glob; False for a built-in or a Hub id."""
+    plain = name.partition("#")[0]
+    return not name.startswith("builtin:") and (looks_like_file(plain) or Path(name).expanduser().exists())
 
 
 def _table(scores: dict[str, dict[str, float]]) -> str:

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hfscale.schemas import TrainSettings
 
 _RIGHT = "accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes {n} RECIPE ..."
+_PATIENCE = timedelta(hours=2)  # the first process may read and tokenize that long while the others wait
 _SHARDERS = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -40,7 +42,7 @@ def start(train: TrainSettings) -> Accelerator:
     refuse_unsupported(os.environ)
     trackers = _installed(train.trackers or [])
     import torch
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
     on_cpu = not torch.cuda.is_available() or _flag(os.environ, "ACCELERATE_USE_CPU")
     if on_cpu:
@@ -57,6 +59,7 @@ def start(train: TrainSettings) -> Accelerator:
         mixed_precision="no" if precision == "fp32" else precision,
         log_with=trackers or None,
         project_dir=train.output_dir,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
     refuse_strangers(accelerator.num_processes, os.environ, _launcher_arguments())
     console.say(f"running    {_describe(accelerator, precision)}")
@@ -81,7 +84,7 @@ def refuse_unsupported(environ: Mapping[str, str]) -> None:
                 f"use {_RIGHT.format(n=environ.get('WORLD_SIZE', 2))}"
             )
     steps = environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
-    if steps not in ("1", "auto"):
+    if steps != "1":
         raise LaunchError(
             f"the launcher's gradient_accumulation_steps is {steps}; leave it out: accumulation follows from "
             "--train.global_batch_size and --train.micro_batch_size"
@@ -148,8 +151,14 @@ def _launcher_arguments() -> list[str]:
         words = psutil.Process().parent().cmdline()  # type: ignore[union-attr]
     except (psutil.Error, AttributeError):
         return []
-    launch = next((i for i, word in enumerate(words) if word in ("launch", "accelerate.commands.launch")), None)
-    return words[launch + 1 :] if launch is not None and any("accelerate" in word for word in words) else []
+    return launch_arguments(words)
+
+
+def launch_arguments(words: Sequence[str]) -> list[str]:
+    """What follows `accelerate launch`, `accelerate-launch` or `-m accelerate.commands.launch`; else nothing."""
+    starts = ("launch", "accelerate.commands.launch", "accelerate-launch")
+    launch = next((i for i, word in enumerate(words) if Path(word).name in starts), None)
+    return list(words[launch + 1 :]) if launch is not None and any("accelerate" in word for word in words) else []
 
 
 def _installed(trackers: Sequence[str]) -> list[Any]:

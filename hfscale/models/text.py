@@ -53,7 +53,7 @@ def load_text_classifier(
 ) -> TextClassifier:
     """Load any encoder that `AutoModelForSequenceClassification` knows, in float32, with a head for these labels.
 
-    A head for other labels is replaced by one drawn from `seed`.
+    A classifier's head for other labels is replaced by one drawn from `seed`.
 
     Raises:
         ModelError: for a model that can't be found, has no such head, or whose vocabulary doesn't fit its tokenizer.
@@ -68,6 +68,7 @@ def load_text_classifier(
         config = AutoConfig.from_pretrained(source, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         had = [str(label) for _, label in sorted((config.id2label or {}).items())]
+        was_classifier = any("ForSequenceClassification" in name for name in config.architectures or [])
         config.problem_type = problem_type
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: number for number, name in enumerate(label_names)}
@@ -83,7 +84,7 @@ def load_text_classifier(
         )
     _refuse_made_up(tokenizer, settings.name)
     new = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
-    if had != list(label_names):
+    if was_classifier and had != list(label_names):
         new |= _draw_head(model)
     _prepare_padding(model, tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -103,7 +104,7 @@ def save_text_classifier(classifier: TextClassifier, folder: Path) -> None:
         classifier.tokenizer.save_pretrained(temporary)
 
 
-def saved_text_classifier(folder: Path) -> TextClassifier:
+def saved_text_classifier(folder: Path, trust_remote_code: bool = False) -> TextClassifier:
     """Load a model folder that a run wrote, labels and head included, ready to predict.
 
     Raises:
@@ -114,8 +115,13 @@ def saved_text_classifier(folder: Path) -> TextClassifier:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no model (no config.json)")
     with _plain_words(str(folder)):
-        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    lacking = sorted(str(name) for name in info["missing_keys"])
+    if lacking:
+        raise ModelError(f"{folder} holds no trained classifier: {', '.join(lacking[:4])} are not in its weights")
     _refuse_made_up(tokenizer, str(folder))
     read_first_token_only(model)
     return TextClassifier(model.eval(), tokenizer)
@@ -158,7 +164,7 @@ class _plain_words:
         from transformers.utils import logging
 
         logging.set_verbosity(self._verbosity)
-        if kind is not None and issubclass(kind, (OSError, ValueError, KeyError, SafetensorError)):
+        if kind is not None and issubclass(kind, (OSError, ValueError, KeyError, ImportError, SafetensorError)):
             text = str(error)
             reason = text.strip().splitlines()[0] if text.strip() else kind.__name__
             if issubclass(kind, SafetensorError):
@@ -180,8 +186,7 @@ def _prepare_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
             raise ModelError(f"{tokenizer.name_or_path}: the tokenizer has neither a padding nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
         console.warn(f"the tokenizer has no padding token; {tokenizer.eos_token} serves as one")
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
 
 
 def _draw_head(model: PreTrainedModel) -> set[str]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from accelerate.utils import send_to_device, set_seed
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hfscale import console
 from hfscale.errors import DivergedError, SettingsError
-from hfscale.training.best import BestModel
+from hfscale.training.best import BestModel, SaveFn
 from hfscale.training.dropout import use_lane_dropout
 from hfscale.training.journal import Journal
 from hfscale.training.schedules import learning_rate, warmup_steps
@@ -76,40 +77,41 @@ def fit(
     loss_fn: LossFn,
     config: FitConfig,
     evaluate: EvaluateFn | None = None,
+    save: SaveFn | None = None,
 ) -> FitResult:
     """Train `model` in place and leave it with its best weights (its last ones without `evaluate`).
 
-    Writes `metrics.jsonl` and the best weights into the run folder. `step` counts optimizer steps throughout.
+    Appends to `metrics.jsonl` of the run folder, which must exist, and keeps the best model in `checkpoints/best/`
+    through `save`, which `evaluate` needs. `step` counts optimizer steps throughout.
 
     Raises:
         DivergedError: where the loss or the gradient is not finite; says what to try.
-        SettingsError: where a setting has no effect or `best_metric` names no metric.
+        SettingsError: where a setting has no effect.
     """
-    train, run = config.train, Path(config.train.output_dir)
+    train, optim, run = config.train, config.optim, Path(config.train.output_dir)
     total_steps = num_steps(train, batches.steps_per_epoch)
     eval_every = _eval_every(train, batches.steps_per_epoch, evaluate)
-    if warmup_steps(config.optim, total_steps) >= total_steps:
-        console.warn(
-            f"--optim.warmup_steps takes up all {total_steps} steps: the full learning rate is hardly reached"
-        )
+    if warmup_steps(optim, total_steps) >= total_steps:
+        console.warn(f"--optim.warmup_steps takes up all {total_steps} steps: the full rate is hardly reached")
     if accelerator.device.type == "cpu":
         use_lane_dropout(model)
     wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     set_seed(train.seed, device_specific=True)  # dropout differs between processes, and is the same in every run
-    flops, peak = _measure(accelerator, model, batches[0][0], loss_fn)
-    best, meter, step = BestModel(accelerator, model, run, train.best_metric), Meter(), 0
+    flops, peak = _measure(accelerator, model, batches, loss_fn)
+    best, meter, step = BestModel(accelerator, model, save, run, train.best_metric), Meter(), 0
     wrapped.train()
-    with Journal(accelerator, run, _flat(config), total_steps, meter, flops, peak) as journal:
+    with Journal(accelerator, run, _flat(config), total_steps, meter, flops, peak) as journal, best.named_on_failure():
+        meter.start()
         while step < total_steps and not _patience_is_over(best, train):
-            lr = learning_rate(step, total_steps, config.optim)
+            lr = learning_rate(step, total_steps, optim)
             for group in wrapped_optimizer.param_groups:
                 group["lr"] = lr
             try:
                 stats = train_step(
-                    accelerator, wrapped, wrapped_optimizer, batches[step], loss_fn, config.optim.max_grad_norm
+                    accelerator, wrapped, wrapped_optimizer, batches[step], loss_fn, optim.max_grad_norm
                 )
             except DivergedError as error:
-                raise DivergedError(f"step {step + 1}: {error}; {_what_to_try(config.optim, lr)}") from None
+                raise DivergedError(f"step {step + 1}: {error}; {_what_to_try(optim, lr)}") from None
             step += 1
             meter.add(stats.num_examples, stats.num_tokens)
             with meter.paused():
@@ -170,14 +172,19 @@ def _what_to_try(optim: OptimSettings, lr: float) -> str:
     return ", ".join(advice) + ", and look for broken rows in the data"
 
 
-def _measure(accelerator: Accelerator, model: torch.nn.Module, batch: Batch, loss_fn: LossFn) -> tuple[float, float]:
+def _measure(
+    accelerator: Accelerator, model: torch.nn.Module, batches: Batches, loss_fn: LossFn
+) -> tuple[float, float]:
     """(floating point operations per token of training, peak per second of all processes).
 
-    Counted on the forward pass of one example; the backward pass multiplies twice as many matrices.
+    Counted on the forward pass of one example of middling length; the backward pass multiplies twice as many matrices.
     """
-    inputs: Any = send_to_device({name: value[:1] for name, value in batch.inputs.items()}, accelerator.device)
+    some = [batches[step][0].inputs for step in range(min(9, batches.steps_per_epoch))]
+    middle = sorted(some, key=lambda inputs: inputs["input_ids"].shape[-1])[len(some) // 2]
+    inputs: Any = send_to_device({name: value[:1] for name, value in middle.items()}, accelerator.device)
     model.eval()  # so that counting draws no random numbers
-    with torch.no_grad(), accelerator.autocast():
+    # The products of attention are counted where they are plain ones, which fused kernels are not.
+    with torch.no_grad(), accelerator.autocast(), sdpa_kernel(SDPBackend.MATH):
         forward = flops_of(lambda: loss_fn(model, inputs))
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
     peak = torch.tensor(matmul_peak(accelerator.device, dtype), device=accelerator.device)

@@ -30,6 +30,10 @@ class Meter:
         self.samples = 0
         self.tokens = 0
         self._since = (0.0, 0, 0)
+        self._started = 0.0
+
+    def start(self) -> None:
+        """From now on it is training."""
         self._started = time.perf_counter()
 
     def add(self, samples: int, tokens: int) -> None:

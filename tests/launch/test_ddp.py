@@ -35,7 +35,9 @@ def recipe(folder: Path, rows: list[dict[str, str]], *more: Any) -> list[Any]:
     return [*words, "--train.output_dir", folder / "run", "--train.max_steps", "3", "--baselines", "false", *more]
 
 
-@pytest.mark.parametrize("start", list(STARTS))
+@pytest.mark.parametrize(
+    "start", ["config file", *(pytest.param(name, marks=pytest.mark.slow) for name in ("flags", "torchrun"))]
+)
 def test_processes_know_of_each_other(tmp_path: Path, start: str) -> None:
     finished = STARTS[start](recipe(tmp_path, reviews(60)))
     assert finished.returncode == 0, finished.stdout + finished.stderr

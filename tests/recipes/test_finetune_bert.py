@@ -104,7 +104,7 @@ def test_pipeline_and_predict_agree(trained: tuple[Path, Any], tmp_path: Path) -
 
 
 def test_model_folder_names_no_path_of_this_machine(trained: tuple[Path, Any], bert: Path) -> None:
-    for path in (trained[0] / "model").iterdir():
+    for path in [*(trained[0] / "model").iterdir(), *(trained[0] / "checkpoints" / "best").iterdir()]:
         if path.suffix in (".json", ".md"):
             text = path.read_text()
             assert str(bert.parent) not in text, path.name

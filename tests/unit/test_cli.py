@@ -62,9 +62,9 @@ def test_another_column(run_folder: Path, tmp_path: Path, capsys: pytest.Capture
 def test_standard_output_holds_objects_alone(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path / "a.csv", "id,review\n1,good\n2,\n")
+    path = write(tmp_path / "a.txt", "good\nbad\n")
     main(["predict", str(run_folder), "--file", str(path)])
-    assert [item["text"] for item in objects(capsys)] == ["good"]
+    assert [item["text"] for item in objects(capsys)] == ["good", "bad"]
 
 
 def test_mistakes(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +75,15 @@ def test_mistakes(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--column has no effect without --file" in mistake(capsys, run_folder, "--text", "x", "--column", "y")
     assert "has no column review" in mistake(capsys, run_folder, "--file", path)
     assert "no such file" in mistake(capsys, run_folder, "--file", tmp_path / "b.csv")
+    assert "folder doesn't exist" in mistake(capsys, run_folder, "--text", "x", "--output", tmp_path / "no" / "out")
+    assert "exists already" in mistake(capsys, run_folder, "--text", "x", "--output", path)
+    gap = write(tmp_path / "gap.csv", "review\ngood\n \n")
+    printed = mistake(capsys, run_folder, "--file", gap)
+    assert "gap.csv line 3: no text" in printed and "--data" not in printed
+
+
+def test_a_model_without_a_trained_head_is_refused(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "holds no trained classifier" in mistake(capsys, tiny_model, "--text", "x")
 
 
 def test_too_many_columns(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,11 +80,10 @@ def test_a_settings_error_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_a_lost_neighbour_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     lost = RuntimeError("[/gloo/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1234")
-    with pytest.raises(RuntimeError), one_line():
-        raise lost
-    monkeypatch.setenv("RANK", "1")
-    assert ended(lost) == 2
-    assert "another process of this run has ended" in capsys.readouterr().err
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert ended(lost) == 2
+        assert "another process of this run has ended" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -132,3 +131,13 @@ def test_other_errors_are_no_problem_of_the_disk(error: Exception) -> None:
 def test_near_names() -> None:
     assert did_you_mean("lable", ["text", "label"]) == "; did you mean label?"
     assert did_you_mean("zzz", ["text", "label"]) == did_you_mean("x", []) == ""
+
+
+def test_no_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    class OutOfMemoryError(RuntimeError): ...
+
+    for error in (OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")):
+        with pytest.raises(SystemExit) as caught, one_line():
+            raise error
+        assert caught.value.code == 2
+        assert "--train.micro_batch_size" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,16 @@ import yaml
 from accelerate import Accelerator
 
 from hfscale.errors import RunFolderError
-from hfscale.runs import check_free, finish, open_run
-from hfscale.schemas import OptimSettings
+from hfscale.runs import check_free, open_run, say_result, write_result
+from hfscale.schemas import TrainSettings
 
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    train: TrainSettings
+
+
+CONFIG = Config(train=TrainSettings(output_dir="unused"))
 RESULT: dict[str, Any] = {
     "metrics": {"accuracy": 0.8125, "loss": math.nan},
     "steps": 40,
@@ -53,13 +61,13 @@ def test_an_empty_folder_is_free(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_refused_with_its_result(tmp_path: Path) -> None:
-    finish(tmp_path, RESULT, {"text": "t"})
+    write_result(tmp_path, RESULT)
     assert "holds a finished run (accuracy 0.812 after 40 steps)" in refusal(tmp_path)
 
 
 def test_a_finished_run_without_a_number_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("")
-    finish(tmp_path, {**RESULT, "metrics": {"pearson": math.nan}}, {"text": "t"})
+    write_result(tmp_path, {**RESULT, "metrics": {"pearson": math.nan}})
     refusal(tmp_path)
 
 
@@ -88,9 +96,9 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_starts_with_its_settings(tmp_path: Path, accelerator: Accelerator) -> None:
     path = tmp_path / "deep" / "run"
-    with open_run(path, OptimSettings(lr=0.5), {"python": "3"}, accelerator) as folder:
+    with open_run(path, CONFIG, {"python": "3"}, accelerator) as folder:
         assert folder == path
-        assert yaml.safe_load((path / "config.yaml").read_text())["lr"] == 0.5
+        assert yaml.safe_load((path / "config.yaml").read_text())["train"]["precision"] == "fp32"
         assert json.loads((path / "environment.json").read_text()) == {"python": "3"}
     assert path.is_dir()
 
@@ -99,20 +107,20 @@ def test_a_run_starts_with_its_settings(tmp_path: Path, accelerator: Accelerator
 def test_a_run_that_fails_before_its_first_step_vanishes(
     tmp_path: Path, accelerator: Accelerator, error: type[BaseException]
 ) -> None:
-    with pytest.raises(error), open_run(tmp_path / "run", OptimSettings(), {}, accelerator) as folder:
+    with pytest.raises(error), open_run(tmp_path / "run", CONFIG, {}, accelerator) as folder:
         (folder / "checkpoints").mkdir()
         raise error
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_whose_settings_cannot_be_written_vanishes(tmp_path: Path, accelerator: Accelerator) -> None:
-    with pytest.raises(ValueError), open_run(tmp_path / "run", OptimSettings(), {"x": math.nan}, accelerator):
+    with pytest.raises(ValueError), open_run(tmp_path / "run", CONFIG, {"x": math.nan}, accelerator):
         pass
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_has_logged_stays(tmp_path: Path, accelerator: Accelerator) -> None:
-    with pytest.raises(RuntimeError), open_run(tmp_path / "run", OptimSettings(), {}, accelerator) as folder:
+    with pytest.raises(RuntimeError), open_run(tmp_path / "run", CONFIG, {}, accelerator) as folder:
         (folder / "metrics.jsonl").write_text("{}\n")
         raise RuntimeError
     assert (tmp_path / "run" / "metrics.jsonl").exists()
@@ -120,13 +128,13 @@ def test_a_run_that_has_logged_stays(tmp_path: Path, accelerator: Accelerator) -
 
 def test_another_run_in_the_folder_is_not_touched(tmp_path: Path, accelerator: Accelerator) -> None:
     (tmp_path / "config.yaml").write_text("task: x\n")
-    with pytest.raises(RunFolderError), open_run(tmp_path, OptimSettings(), {}, accelerator):
+    with pytest.raises(RunFolderError), open_run(tmp_path, CONFIG, {}, accelerator):
         pass
     assert (tmp_path / "config.yaml").read_text() == "task: x\n"
 
 
 def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
-    finish(tmp_path, {**RESULT, "baselines": {"tfidf": {"pearson": math.inf}}}, {"text": "t"})
+    write_result(tmp_path, {**RESULT, "baselines": {"tfidf": {"pearson": math.inf}}})
     written = json.loads((tmp_path / "result.json").read_text())
     assert written["metrics"] == {"accuracy": 0.8125, "loss": None}
     assert written["baselines"] == {"tfidf": {"pearson": None}}
@@ -136,8 +144,13 @@ def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
 def test_the_last_lines_can_be_pasted_into_a_shell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], example: dict[str, str]
 ) -> None:
-    finish(tmp_path, RESULT, {**example, "label": "x"})
+    say_result(tmp_path, RESULT, {**example, "label": "x"})
     shown = capsys.readouterr().out.partition("try it     ")[2].strip()
     predict, _, code = shown.rpartition("\n           python -c ")
     assert shlex.split(predict) == ["hfscale", "predict", str(tmp_path), "--text", *example.values()]
     compile(shlex.split(code)[0], "shown", "exec")
+
+
+def test_probes_of_other_processes_are_no_other_run(tmp_path: Path) -> None:
+    (tmp_path / ".hfscale-abc").touch()
+    assert check_free(str(tmp_path)) == tmp_path

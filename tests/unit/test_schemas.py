@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -93,3 +94,19 @@ def test_the_metrics_that_settings_know_are_those_that_are_measured() -> None:
 def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert TrainSettings(output_dir="~/run").output_dir == "/home/someone/run"
+
+
+@pytest.mark.parametrize(
+    "block, values",
+    [
+        (OptimSettings, {"betas": (2.0, -1.0)}),
+        (OptimSettings, {"eps": -1.0}),
+        (OptimSettings, {"lr": math.inf}),
+        (OptimSettings, {"name": "sgd", "momentum": -0.5}),
+        (TrainSettings, {"output_dir": "x", "seed": -1}),
+        (TrainSettings, {"output_dir": "x", "epochs": math.inf}),
+    ],
+)
+def test_values_that_no_run_can_use(block: Any, values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"--.*{list(values)[-1]}"):
+        block(**values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 
@@ -152,3 +153,10 @@ def test_an_evaluation_can_be_run_again() -> None:
     batches = EvalBatches(TABLE, pad_token_id=0, batch_size=8)
     assert [batch.indices for batch in batches] == [batch.indices for batch in batches]
     assert batches.num_examples == 45
+
+
+def test_padding_on_the_left() -> None:
+    table = datasets.Dataset.from_dict({"input_ids": [[5, 6, 7], [8]], "length": [3, 1], "labels": [0, 1]})
+    (batch,) = EvalBatches(table, pad_token_id=9, padding_side="left", batch_size=2)
+    assert batch.inputs["input_ids"].tolist() == [[5, 6, 7], [9, 9, 8]]
+    assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]

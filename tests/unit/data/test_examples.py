@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hfscale.data import load_examples
+from hfscale.data import load_examples, read_texts
 from hfscale.errors import DataError
 from tests.support.rows import settings_for, write
 
@@ -43,7 +43,30 @@ def test_other_columns_and_pairs(tmp_path: Path) -> None:
 
 def test_text_alone_needs_no_label(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "hello\nbye\n")
-    assert load(path, None).column_names == ["text", "where"]
+    assert read_texts(str(path), settings_for(path)) == [("hello",), ("bye",)]
+
+
+@pytest.mark.parametrize(
+    "row", ['{"text": NaN, "label": "a"}', '{"text": "x", "label": NaN}', '{"text": ["x"], "label": "a"}']
+)
+def test_what_is_missing_or_no_text_is_a_bad_row(tmp_path: Path, row: str) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a"}\n' + row + "\n")
+    with pytest.raises(DataError, match=r"a\.jsonl line 2: "):
+        load(path)
+
+
+def test_whole_numbers_name_the_same_class_however_written(tmp_path: Path) -> None:
+    rows = '{"text": "x", "label": [1.0, 2]}\n{"text": "y", "label": [1, null]}\n'
+    path = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(DataError, match="line 2: an empty label"):
+        load(path, "multi_label_classification")
+    good = load(path, "multi_label_classification", bad_rows="skip")
+    assert good["label"][:] == [["1", "2"]]
+
+
+def test_settings_that_do_not_change_what_is_read_share_the_cache(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,label\nx,a\ny,b\n")
+    assert load(path)._fingerprint == load(path, max_length=9, split_seed=3)._fingerprint
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hfscale.data.sources import BUILTINS, find_source
+from hfscale.data.sources import BUILTINS, _named, find_source
 from hfscale.errors import DataError
 from tests.support.rows import settings_for, write
 
@@ -129,3 +129,18 @@ def test_the_fingerprint_of_a_folder_follows_its_files(tmp_path: Path) -> None:
     first = find_source(str(tmp_path)).fingerprint(settings)
     write(tmp_path / "b.csv", "text\nbye\n")
     assert find_source(str(tmp_path)).fingerprint(settings) != first
+
+
+def test_a_folder_of_several_splits_is_not_one_data_set(tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv"):
+        write(tmp_path / name, "text,label\nx,a\n")
+    with pytest.raises(DataError, match=r"several splits .*--data\.test"):
+        find_source(str(tmp_path))
+    (tmp_path / "test.csv").unlink()
+    write(tmp_path / "train.more.csv", "text,label\nx,a\n")
+    assert len(find_source(str(tmp_path)).files) == 2
+
+
+def test_hidden_labels_of_the_hub_are_missing() -> None:
+    assert _named([1, -1, None], ["a", "b"]) == ["b", None, None]
+    assert _named(-1, ["a", "b"]) is None

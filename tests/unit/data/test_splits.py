@@ -124,3 +124,12 @@ def test_map_leaves_out_what_is_not_there(tmp_path: Path) -> None:
     splits = split(csv_of(tmp_path / "a.csv", TEXTS[:5]), validation_fraction=0)
     mapped = splits.map(lambda table: table.remove_columns("where"))
     assert mapped.train.column_names == ["text", "label"] and mapped.validation is None
+
+
+def test_a_class_is_never_held_out_whole(tmp_path: Path) -> None:
+    rows = "".join(f"text {number},{'common' if number % 3 else f'rare{number}'}\n" for number in range(120))
+    path = write(tmp_path / "a.csv", "text,label\n" + rows)
+    splits = load_splits(settings_for(path, validation_fraction=0.3), "single_label_classification")
+    assert splits.validation
+    assert set(splits.validation["label"]) <= set(splits.train["label"])
+    assert len(splits.train) + len(splits.validation) == 120

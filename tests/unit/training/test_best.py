@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState
+from safetensors.torch import save_model
 
 from hfscale.training.best import BestModel
 
@@ -16,15 +18,22 @@ class Alone:
     """What `BestModel` asks of an `Accelerator`, in a run of one process."""
 
     is_main_process = True
-    device = torch.device("cpu")
 
-    def wait_for_everyone(self) -> None: ...
+
+@pytest.fixture(autouse=True)
+def one_process() -> None:
+    PartialState(cpu=True)
 
 
 def best_of(tmp_path: Path, values: list[float], metric: str | None = "accuracy") -> Any:
     """Offer a model whose weight is the number of the evaluation."""
     model = torch.nn.Linear(1, 1, bias=False)
-    best = BestModel(Alone(), model, tmp_path, metric)  # type: ignore[arg-type]
+
+    def save(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(model, str(folder / "model.safetensors"))
+
+    best = BestModel(Alone(), model, save, tmp_path, metric)  # type: ignore[arg-type]
     for number, value in enumerate(values, start=1):
         torch.nn.init.constant_(model.weight, number)
         best.offer(number, {metric or "accuracy": value, "other": -value})

@@ -1,0 +1,59 @@
+"""The model card says what was measured and names no path of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hfscale.hub import model_card
+from hfscale.schemas import DataSettings, ModelSettings, OptimSettings, TrainSettings
+
+RESULT: dict[str, Any] = {
+    "metrics": {"accuracy": 0.91},
+    "baselines": {"majority": {"accuracy": 0.5}},
+    "held_out": "validation",
+    "steps": 10,
+    "epochs": 1.0,
+    "train_seconds": 3.0,
+    "num_processes": 1,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    model: ModelSettings
+    data: DataSettings
+    task: str = "single_label_classification"
+    optim: OptimSettings
+    train: TrainSettings
+
+
+def card(train: str, model: str = "builtin:minilm", **more: Any) -> str:
+    config = Config(
+        model=ModelSettings(name=model),
+        data=DataSettings(train=train),
+        optim=OptimSettings(),
+        train=TrainSettings(output_dir="/home/someone/run"),
+    )
+    return model_card(config, {**RESULT, **more}, ["no", "yes"])
+
+
+@pytest.mark.parametrize("train", ["/home/someone/secret/*.csv", "/home/someone/secret/rows.csv", "~/secret/rows.csv"])
+def test_no_path(train: str) -> None:
+    assert "someone" not in card(train)
+    assert "secret" not in card(train)
+    assert train.rpartition("/")[2] in card(train)
+
+
+def test_what_it_says(tmp_path: Path) -> None:
+    text = card("builtin:tickets")
+    metadata = yaml.safe_load(text.split("---")[1])
+    assert metadata["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert "0.9100" in text and "0.5000" in text
+    assert "also chose the best step" in text
+    assert "also chose" not in card("builtin:tickets", held_out="test")
+    assert "base_model" not in yaml.safe_load(card("x/y", model=str(tmp_path)).split("---")[1])
