@@ -53,6 +53,7 @@ def replacing_folder(path: Path) -> Generator[Path]:
         with naming(path):
             temporary.mkdir(parents=True)
             yield temporary
+        _open_to_readers(temporary)
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         if path.exists():
             os.rename(path, old)
@@ -66,3 +67,12 @@ def replacing_folder(path: Path) -> Generator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give all files the permissions that this process's new files have; safetensors writes its own as 0600."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask)

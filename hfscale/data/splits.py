@@ -97,10 +97,10 @@ def _hold_out(table: Dataset, settings: DataSettings) -> tuple[Dataset, Dataset 
     for row, text in enumerate(table["text"]):
         digest = hashlib.blake2b(f"{settings.split_seed}\0{text}".encode(), digest_size=8).digest()
         (held if int.from_bytes(digest) < below else kept).append(row)
-    learned = _labels_of(table, kept)
-    if _labels_of(table, held) - learned:
-        stray = {row for row in held if _labels_of(table, [row]) - learned}
-        held, kept = [row for row in held if row not in stray], sorted([*kept, *stray])
+    labels = [_names_of(label) for label in table["label"]]
+    learned = set[str]().union(*(labels[row] for row in kept))
+    stray = {row for row in held if not labels[row] <= learned}
+    held, kept = [row for row in held if row not in stray], sorted([*kept, *stray])
     if not held or not kept:
         raise DataError(
             f"{settings.train}: holding out {fraction:.0%} of {len(table):,} rows leaves an empty "
@@ -109,9 +109,6 @@ def _hold_out(table: Dataset, settings: DataSettings) -> tuple[Dataset, Dataset 
     return table.select(kept), table.select(held)
 
 
-def _labels_of(table: Dataset, rows: list[int]) -> set[str]:
-    """Class names that occur in these rows; none for a regression."""
-    names: set[str] = set()
-    for label in table.select(rows)["label"]:
-        names.update([label] if isinstance(label, str) else label if isinstance(label, list) else [])
-    return names
+def _names_of(label: str | list[str] | float) -> set[str]:
+    """Class names of one row; none for a regression."""
+    return {label} if isinstance(label, str) else set(label) if isinstance(label, list) else set()

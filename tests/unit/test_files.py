@@ -99,3 +99,13 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     with replacing_folder(tmp_path / "model") as temporary:
         (temporary / "new").write_text("new")
     assert names(tmp_path / "model") == ["new"]
+
+
+def test_files_of_a_folder_can_be_read_by_others(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        with replacing_folder(tmp_path / "model") as temporary:
+            (temporary / "weights").touch(mode=0o600)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "model" / "weights").stat().st_mode & 0o777 == 0o644
