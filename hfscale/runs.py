@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import shlex
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from hfscale.training.loop import FitResult
 
 
-_EXAMPLE_LENGTH = 200  # characters
+_EXAMPLE_LENGTH = 100  # characters
 _PROBE = ".hfscale-"  # of other processes of the same run, too
 
 
@@ -126,8 +127,8 @@ def write_result(path: Path, values: dict[str, Any]) -> None:
     write_json(path / "result.json", _finite(values))
 
 
-def say_result(path: Path, values: dict[str, Any], example: dict[str, Any]) -> None:
-    """Say what came out, and how to try the model on `example`."""
+def say_result(path: Path, values: dict[str, Any], examples: Iterable[Any]) -> None:
+    """Say what came out, and how to try the model on one of the `examples` (rows with `text`)."""
     rows = {"this model": values["metrics"], **values.get("baselines", {})}
     width = max(len(name) for name in rows)
     for name, metrics in rows.items():
@@ -139,12 +140,23 @@ def say_result(path: Path, values: dict[str, Any], example: dict[str, Any]) -> N
         f"{values['train_seconds']:.0f} s of training, {values['peak_memory_bytes'] / 2**30:.2f} GiB"
     )
     console.say(f"saved      {path}/model, {path}/result.json, {path}/learning_curve.png")
-    texts = [example[name][:_EXAMPLE_LENGTH] for name in ("text", "text_pair") if name in example]
+    texts = _handy_texts(examples)
     console.say(f"try it     hfscale predict {shlex.quote(str(path))} --text {' '.join(map(shlex.quote, texts))}")
     given = json.dumps(texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}, ensure_ascii=False)
     model = json.dumps(str(path / "model"), ensure_ascii=False)
     code = f'from transformers import pipeline; print(pipeline("text-classification", {model})({given}))'
     console.say(f"           python -c {shlex.quote(code)}")
+
+
+def _handy_texts(examples: Iterable[Any]) -> list[str]:
+    """The first short text, or pair, that a shell takes as it is; else the first one, cut."""
+    first: list[str] = []
+    for example in itertools.islice(examples, 100):
+        texts = [example[name] for name in ("text", "text_pair") if name in example]
+        if all(len(text) <= _EXAMPLE_LENGTH and not set(text) & set("'\"\\`$!") for text in texts):
+            return texts
+        first = first or [text[:_EXAMPLE_LENGTH] for text in texts]
+    return first
 
 
 def _finite(value: Any) -> Any:
