@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hfscale.errors import ModelError, SettingsError, one_line
+from hfscale.errors import DataError, ModelError, SettingsError, one_line
 
 
 def main(args: list[str] | None = None) -> None:
@@ -35,13 +35,21 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument(
         "--column", nargs="+", metavar="NAME", help="text column(s) of the file; by default the run's own"
     )
+    parser.add_argument("--delimiter", help="field separator of a csv file, by default a comma")
+    parser.add_argument(
+        "--columns", nargs="+", metavar="NAME", help="column names of a csv file without a header line"
+    )
+    parser.add_argument(
+        "--quoting", choices=("true", "false"), default="true", help="whether csv fields may be quoted"
+    )
+    parser.add_argument("--encoding", default="utf-8", help="text encoding of the file (utf-8)")
     parser.add_argument("--output", type=Path, help="file for the JSON lines; by default they are printed")
     parser.add_argument("--batch_size", type=int, default=64, help="texts per forward pass (64)")
     parser.set_defaults(run=_predict)
 
 
 def _predict(settings: argparse.Namespace) -> None:
-    from hfscale import evaluation, files, models
+    from hfscale import console, evaluation, files, models
 
     _check_predict(settings)
     folder: Path = settings.run_folder
@@ -49,6 +57,8 @@ def _predict(settings: argparse.Namespace) -> None:
         raise ModelError(f"no such folder: {folder}")
     run_config = _run_config(folder)
     model_folder = folder / "model" if (folder / "model").is_dir() else folder
+    if run_config and model_folder == folder:
+        raise ModelError(f"the run in {folder} has not finished; its best model may be in {folder}/checkpoints/best")
     trust = bool((run_config.get("model") or {}).get("trust_remote_code"))
     classifier = models.saved_text_classifier(model_folder, trust_remote_code=trust)
     texts = _given_texts(settings, run_config)
@@ -59,6 +69,7 @@ def _predict(settings: argparse.Namespace) -> None:
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
     if settings.output:
         files.write_text(settings.output, "\n".join(lines) + "\n")
+        console.say(f"wrote {len(lines):,} JSON lines to {settings.output}")
     else:
         sys.stdout.write("\n".join(lines) + "\n")
 
@@ -69,8 +80,9 @@ def _check_predict(settings: argparse.Namespace) -> None:
         raise SettingsError("--batch_size must be at least 1")
     if settings.column and len(settings.column) > 2:
         raise SettingsError("--column takes one name, or two for pairs")
-    if settings.column and not settings.file:
-        raise SettingsError("--column has no effect without --file; leave it out")
+    idle = {"column": settings.column, "columns": settings.columns, "delimiter": settings.delimiter}
+    for name in (name for name, given in idle.items() if given and not settings.file):
+        raise SettingsError(f"--{name} has no effect without --file; leave it out")
     if settings.output and not settings.output.parent.is_dir():
         raise SettingsError(f"--output {settings.output}: its folder doesn't exist")
     if settings.output and settings.output.exists():
@@ -93,19 +105,26 @@ def _given_texts(settings: argparse.Namespace, run_config: dict[str, Any]) -> li
         if num_texts == 2 and len(settings.text) != 2:
             raise SettingsError("this model reads pairs: give --text FIRST SECOND")
         return [tuple(settings.text)] if num_texts == 2 else [(text,) for text in settings.text]
-    return _texts_of_file(settings, run_config.get("data") or {}, trained_on)
+    return _texts_of_file(settings, trained_on)
 
 
-def _texts_of_file(
-    settings: argparse.Namespace, data_settings: dict[str, Any], trained_on: Any
-) -> list[tuple[str, ...]]:
+def _texts_of_file(settings: argparse.Namespace, trained_on: Any) -> list[tuple[str, ...]]:
     from hfscale import data
     from hfscale.data.readers import file_kind
     from hfscale.schemas import DataSettings
 
-    # The file is read as the training file was, except where it is told, or bound, to have other columns.
-    reading = ("delimiter", "quoting", "encoding") + (() if settings.column else ("columns",))
-    read_as = {name: data_settings[name] for name in reading if name in data_settings}
-    columns = settings.column or ("text" if file_kind(Path(settings.file)) == ".txt" else trained_on)
-    columns = columns[0] if isinstance(columns, list) and len(columns) == 1 else columns
-    return data.read_texts(settings.file, DataSettings(train=settings.file, text=columns, **read_as))
+    # Only the names of the columns are the run's: a new file may well be of another kind than the training file.
+    text = settings.column or ("text" if file_kind(Path(settings.file)) == ".txt" else trained_on)
+    text = text[0] if isinstance(text, list) and len(text) == 1 else text
+    try:
+        read_as = DataSettings(
+            train=settings.file,
+            text=text,
+            columns=settings.columns,
+            delimiter=settings.delimiter,
+            quoting=settings.quoting == "true",
+            encoding=settings.encoding,
+        )
+        return data.read_texts(settings.file, read_as)
+    except (DataError, ValueError) as error:
+        raise DataError(str(error).replace("--data.", "--")) from None

@@ -115,6 +115,7 @@ def _lost_contact(error: BaseException) -> bool:
 
 def _exit_on_sigterm(_number: int, _frame: FrameType | None) -> None:
     """End through the clean-up code, so that what is half-done is taken back."""
+    sys.stderr.write("terminated\n")
     sys.exit(128 + signal.SIGTERM)
 
 

@@ -70,7 +70,7 @@ def _what_it_holds(folder: Path) -> str:
         name, value = next(iter(result["metrics"].items()))
         return f"holds a finished run ({name} {value:.3f} after {result['steps']} steps)"
     except (OSError, ValueError, KeyError, StopIteration, AttributeError, TypeError):
-        return "holds another run" if (folder / "config.yaml").exists() else "is not empty"
+        return "holds a run that has not finished" if (folder / "config.yaml").exists() else "is not empty"
 
 
 @contextlib.contextmanager

@@ -86,6 +86,7 @@ def main(config: Config) -> None:
     # 6. Evaluate on rows that no gradient came from; the result is on disk before anything else is tried
     held_out = splits.held_out
     result = runs.result(accelerator, model, fitted, metrics=score(model, held_out) if held_out else {})
+    result["num_examples"] = {name: len(split) for name, split in splits._asdict().items() if split}
     result["held_out"] = "test" if splits.test else "validation" if held_out else None
     if accelerator.is_main_process:
         runs.write_result(folder, result)

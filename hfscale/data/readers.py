@@ -121,13 +121,16 @@ def _read_delimited(path: Path, settings: DataSettings) -> Iterator[Row]:
             continue
         if len(fields) != len(names):
             raise DataError(
-                f"{where}: {len(fields)} fields, but {len(names)} columns; check --data.delimiter, --data.quoting "
-                "and, for a file without a header line, --data.columns"
+                f"{where}: {len(fields)} fields, but the columns are {', '.join(names)}; check "
+                "--data.delimiter, --data.quoting and, for a file without a header line, --data.columns"
             )
         yield Row(where, dict(zip(names, fields, strict=True)))
 
 
 def _header(names: list[str], where: str) -> list[str]:
+    other = next((character for character in ";\t|," if len(names) == 1 and character in names[0]), None)
+    if other is not None:
+        raise DataError(f"{where}: the header is a single column, {names[0]!r}; is it --data.delimiter {other!r}?")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{where}: column {twice!r} stands twice in the header; is there one? See --data.columns")

@@ -101,6 +101,11 @@ def _hold_out(table: Dataset, settings: DataSettings) -> tuple[Dataset, Dataset 
     learned = set[str]().union(*(labels[row] for row in kept))
     stray = {row for row in held if not labels[row] <= learned}
     held, kept = [row for row in held if row not in stray], sorted([*kept, *stray])
+    if stray and not held:
+        raise DataError(
+            f"{settings.train}: nearly every row has a label of its own ({len(set().union(*labels)):,} labels in "
+            f"{len(table):,} rows); is --data.label {settings.label} the right column?"
+        )
     if not held or not kept:
         raise DataError(
             f"{settings.train}: holding out {fraction:.0%} of {len(table):,} rows leaves an empty "

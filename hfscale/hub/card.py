@@ -40,15 +40,21 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
         f"# {_last_part(base)} fine-tuned on {_last_part(config.data.train)}\n\n"
         f"Task: {config.task}. Outputs: {shown}.\n\n"
         "## Results\n\n"
-        f"{held_out}:\n\n{_table(scores)}\n"
+        f"{held_out}{_how_many(result)}:\n\n{_table(scores)}\n"
+        "`majority` always answers the most frequent label; `tfidf` is a linear model over words and word pairs.\n\n"
         "## Training\n\n"
-        f"{result['steps']:,} steps ({result['epochs']:.2f} epochs) of {config.train.global_batch_size} examples, "
-        f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
-        f"{config.train.seed}; {result['train_seconds']:.0f} seconds on {result['num_processes']} process(es).\n\n"
+        f"{result['num_examples']['train']:,} examples; {result['steps']:,} steps of {config.train.global_batch_size} "
+        f"({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning rate of {config.optim.lr}, "
+        f"{config.optim.schedule} schedule, seed {config.train.seed}; {result['train_seconds']:.0f} seconds on "
+        f"{result['num_processes']} process(es).\n\n"
         "## Use\n\n"
         "```python\nfrom transformers import pipeline\n\n"
         'pipeline("text-classification", "PATH_OR_HUB_ID")("your text")\n```\n'
     )
+
+
+def _how_many(result: dict[str, Any]) -> str:
+    return f" ({result['num_examples'][result['held_out']]:,} examples)" if result["held_out"] else ""
 
 
 def _last_part(name: str) -> str:

@@ -36,7 +36,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "num_processes": accelerator.num_processes,
         "distributed_type": accelerator.distributed_type.value,
-        "precision": accelerator.mixed_precision,
+        "precision": "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision,
         "cpu_cores": os.cpu_count(),
         "threads_per_process": torch.get_num_threads(),
     }

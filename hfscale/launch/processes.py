@@ -189,9 +189,9 @@ def _flag(environ: Mapping[str, str], name: str) -> bool:
 def _describe(accelerator: Accelerator, precision: str) -> str:
     import torch
 
-    device = accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    device, threads = accelerator.device, torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     number = accelerator.num_processes
-    return (
-        f"{number} process{'es' if number > 1 else ''} ({accelerator.distributed_type.value}) on {name}, {precision}"
-    )
+    processes = f"{number} processes ({accelerator.distributed_type.value})" if number > 1 else "1 process"
+    return f"{processes} on {name}, {precision}"

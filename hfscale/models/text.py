@@ -216,7 +216,7 @@ def _say_what_is_new(model: PreTrainedModel, new: set[str], name: str) -> None:
     num_new = sum(parameters[key].numel() for key in new if key in parameters)
     if num_new:
         shown = ", ".join(sorted(new)[:4]) + (" ..." if len(new) > 4 else "")
-        console.say(f"model      new weights, drawn at random: {shown} ({num_new:,} parameters)")
+        console.say(f"model      {name}, {model.num_parameters():,} parameters, {num_new:,} of them new ({shown})")
     if num_new > 0.2 * model.num_parameters():
         console.warn(
             f"{num_new / model.num_parameters():.0%} of {name} is random: its weights don't fit this model class"

@@ -89,3 +89,19 @@ def test_a_model_without_a_trained_head_is_refused(tiny_model: Path, capsys: pyt
 def test_too_many_columns(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "a.csv", "a,b,c\n1,2,3\n")
     mistake(capsys, run_folder, "--file", path, "--column", "a", "b", "c")
+
+
+def test_a_new_file_need_not_be_like_the_training_file(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("id;review\n1;caf\xe9\n".encode("latin-1"))
+    printed = mistake(capsys, run_folder, "--file", path)
+    assert "--delimiter ';'" in printed and "--data" not in printed
+    main(["predict", str(run_folder), "--file", str(path), "--delimiter", ";", "--encoding", "latin-1"])
+    assert [item["text"] for item in objects(capsys)] == ["caf\xe9"]
+
+
+def test_a_run_that_did_not_finish(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text("data: {text: text}\n")
+    assert "checkpoints/best" in mistake(capsys, tmp_path, "--text", "x")

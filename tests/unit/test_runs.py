@@ -73,7 +73,7 @@ def test_a_finished_run_without_a_number_is_refused(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("task: x\n")
-    assert "holds another run" in refusal(tmp_path)
+    assert "holds a run that has not finished" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"metrics": {}}', '{"metrics": {"a": "b"}, "steps": 1}'])

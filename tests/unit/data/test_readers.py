@@ -170,8 +170,12 @@ def test_a_header_alone_is_refused(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize(
     "name, content, parts",
     [
-        ("a.csv", "text,label\nhello,a\nx,y,z\n", ("line 3", "3 fields, but 2 columns", "--data.delimiter")),
-        ("a.csv", "text,label\nhello\n", ("line 2", "1 fields, but 2 columns")),
+        (
+            "a.csv",
+            "text,label\nhello,a\nx,y,z\n",
+            ("line 3", "3 fields, but the columns are text, label", "--data.delimiter"),
+        ),
+        ("a.csv", "text,label\nhello\n", ("line 2", "1 fields, but the columns are text, label")),
         ("a.csv", 'text,label\n"a\nb",c\n"open,d\nlast,e\n', ("line 4", "--data.quoting false")),
         ("a.csv", 'text,label\nx,y\n"a"b,c\n', ("line 3", "--data.quoting false")),
         ("a.jsonl", '{"text": "a"}\n\n{"text": \n', ("line 3", "not valid JSON")),

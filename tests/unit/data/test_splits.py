@@ -133,3 +133,9 @@ def test_a_class_is_never_held_out_whole(tmp_path: Path) -> None:
     assert splits.validation
     assert set(splits.validation["label"]) <= set(splits.train["label"])
     assert len(splits.train) + len(splits.validation) == 120
+
+
+def test_a_column_that_can_be_no_label_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,id\n" + "".join(f"text {n},{n}\n" for n in range(60)))
+    with pytest.raises(DataError, match=r"60 labels in 60 rows.*--data\.label id"):
+        load_splits(settings_for(path, label="id"), "single_label_classification")

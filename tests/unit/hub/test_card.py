@@ -16,6 +16,7 @@ RESULT: dict[str, Any] = {
     "metrics": {"accuracy": 0.91},
     "baselines": {"majority": {"accuracy": 0.5}},
     "held_out": "validation",
+    "num_examples": {"train": 90, "validation": 10, "test": 20},
     "steps": 10,
     "epochs": 1.0,
     "train_seconds": 3.0,
