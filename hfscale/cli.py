@@ -39,10 +39,8 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument(
         "--columns", nargs="+", metavar="NAME", help="column names of a csv file without a header line"
     )
-    parser.add_argument(
-        "--quoting", choices=("true", "false"), default="true", help="whether csv fields may be quoted"
-    )
-    parser.add_argument("--encoding", default="utf-8", help="text encoding of the file (utf-8)")
+    parser.add_argument("--quoting", choices=("true", "false"), help="whether csv fields may be quoted (true)")
+    parser.add_argument("--encoding", help="text encoding of the file (utf-8)")
     parser.add_argument("--output", type=Path, help="file for the JSON lines; by default they are printed")
     parser.add_argument("--batch_size", type=int, default=64, help="texts per forward pass (64)")
     parser.set_defaults(run=_predict)
@@ -80,9 +78,9 @@ def _check_predict(settings: argparse.Namespace) -> None:
         raise SettingsError("--batch_size must be at least 1")
     if settings.column and len(settings.column) > 2:
         raise SettingsError("--column takes one name, or two for pairs")
-    idle = {"column": settings.column, "columns": settings.columns, "delimiter": settings.delimiter}
-    for name in (name for name, given in idle.items() if given and not settings.file):
-        raise SettingsError(f"--{name} has no effect without --file; leave it out")
+    for name in ("column", "columns", "delimiter", "quoting", "encoding"):
+        if getattr(settings, name) is not None and not settings.file:
+            raise SettingsError(f"--{name} has no effect without --file; leave it out")
     if settings.output and not settings.output.parent.is_dir():
         raise SettingsError(f"--output {settings.output}: its folder doesn't exist")
     if settings.output and settings.output.exists():
@@ -122,8 +120,8 @@ def _texts_of_file(settings: argparse.Namespace, trained_on: Any) -> list[tuple[
             text=text,
             columns=settings.columns,
             delimiter=settings.delimiter,
-            quoting=settings.quoting == "true",
-            encoding=settings.encoding,
+            quoting=settings.quoting != "false",
+            encoding=settings.encoding or "utf-8",
         )
         return data.read_texts(settings.file, read_as)
     except (DataError, ValueError) as error:

@@ -73,6 +73,9 @@ def test_mistakes(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "holds no model" in mistake(capsys, tmp_path, "--text", "x")
     assert "--batch_size must be at least 1" in mistake(capsys, run_folder, "--text", "x", "--batch_size", "0")
     assert "--column has no effect without --file" in mistake(capsys, run_folder, "--text", "x", "--column", "y")
+    assert "--encoding has no effect without --file" in mistake(
+        capsys, run_folder, "--text", "x", "--encoding", "latin-1"
+    )
     assert "has no column review" in mistake(capsys, run_folder, "--file", path)
     assert "no such file" in mistake(capsys, run_folder, "--file", tmp_path / "b.csv")
     assert "folder doesn't exist" in mistake(capsys, run_folder, "--text", "x", "--output", tmp_path / "no" / "out")
