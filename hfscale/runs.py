@@ -20,7 +20,7 @@ import math
 import shlex
 import shutil
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,25 +127,39 @@ def write_result(path: Path, values: dict[str, Any]) -> None:
     write_json(path / "result.json", _finite(values))
 
 
-def say_result(path: Path, values: dict[str, Any], examples: Iterable[Any]) -> None:
-    """Say what came out, and how to try the model on one of the `examples` (rows with `text`)."""
+def say_result(path: Path, values: dict[str, Any], try_it: Sequence[str] = ()) -> None:
+    """Say what came out, and the commands that try the model."""
     rows = {"this model": values["metrics"], **values.get("baselines", {})}
     width = max(len(name) for name in rows)
     for name, metrics in rows.items():
         shown = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
         console.say(f"{'held out' if name == 'this model' else 'baseline':<11}{name:<{width}}  {shown}")
-    console.say(
-        f"speed      {values['samples_per_second']:,.1f} samples/s, {values['tokens_per_second']:,.0f} tokens/s, "
-        f"{values['matmul_peak_fraction']:.0%} of the matrix-multiply peak, "
-        f"{values['train_seconds']:.0f} s of training, {values['peak_memory_bytes'] / 2**30:.2f} GiB"
-    )
+    tokens, fraction = values["tokens_per_second"], values["matmul_peak_fraction"]
+    speed = [f"{values['samples_per_second']:,.1f} samples/s"]
+    speed += [f"{tokens:,.0f} tokens/s"] if tokens is not None else []
+    speed += [f"{fraction:.0%} of the matrix-multiply peak"] if fraction is not None else []
+    speed += [f"{values['train_seconds']:.0f} s of training", f"{values['peak_memory_bytes'] / 2**30:.2f} GiB"]
+    console.say(f"speed      {', '.join(speed)}")
     console.say(f"saved      {path}/model, {path}/result.json, {path}/learning_curve.png")
+    for number, line in enumerate(try_it):
+        console.say(f"{'try it' if not number else '':<11}{line}")
+
+
+def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:
+    """How to try a text classifier on one of the `examples` (rows with `text`): by our command, by transformers."""
     texts = _handy_texts(examples)
-    console.say(f"try it     hfscale predict {shlex.quote(str(path))} --text {' '.join(map(shlex.quote, texts))}")
     given = json.dumps(texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}, ensure_ascii=False)
+    return [
+        f"hfscale predict {shlex.quote(str(path))} --text {' '.join(map(shlex.quote, texts))}",
+        pipeline_command("text-classification", path, given),
+    ]
+
+
+def pipeline_command(task: str, path: Path, given: str) -> str:
+    """A line for the shell that runs transformers' pipeline on `given`, a Python expression."""
     model = json.dumps(str(path / "model"), ensure_ascii=False)
-    code = f'from transformers import pipeline; print(pipeline("text-classification", {model})({given}))'
-    console.say(f"           python -c {shlex.quote(code)}")
+    code = f'from transformers import pipeline; print(pipeline("{task}", {model})({given}))'
+    return f"python -c {shlex.quote(code)}"
 
 
 def _handy_texts(examples: Iterable[Any]) -> list[str]:

@@ -97,7 +97,7 @@ def main(config: Config) -> None:
             runs.write_result(folder, result)
         files.write_text(folder / "model" / "README.md", hub.model_card(config, result, labels.names))
         evaluation.plot_learning_curve(folder)
-        runs.say_result(folder, result, examples=held_out or splits.train)
+        runs.say_result(folder, result, runs.predict_commands(folder, held_out or splits.train))
     accelerator.end_training()
 
 

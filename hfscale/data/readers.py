@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hfscale.errors import DataError
-from hfscale.schemas import DataSettings
+from hfscale.schemas import SourceSettings
 
 
 class Row(NamedTuple):
@@ -28,7 +28,7 @@ class Row(NamedTuple):
     values: dict[str, Any]
 
 
-def read_file(path: Path, settings: DataSettings) -> Iterator[Row]:
+def read_file(path: Path, settings: SourceSettings) -> Iterator[Row]:
     """Rows of one csv, tsv, txt, json, jsonl (each also .gz) or parquet file, in order, not held in memory.
 
     Raises:
@@ -91,7 +91,7 @@ def _wide_lines(raw: BufferedIOBase, encoding: str) -> Iterator[str]:
         yield from text
 
 
-def _read_delimited(path: Path, settings: DataSettings) -> Iterator[Row]:
+def _read_delimited(path: Path, settings: SourceSettings) -> Iterator[Row]:
     delimiter = settings.delimiter or ("\t" if file_kind(path) == ".tsv" else ",")
     csv.field_size_limit(sys.maxsize)
     numbers: list[int] = [0]
@@ -137,7 +137,7 @@ def _header(names: list[str], where: str) -> list[str]:
     return names
 
 
-def _read_json_lines(path: Path, settings: DataSettings) -> Iterator[Row]:
+def _read_json_lines(path: Path, settings: SourceSettings) -> Iterator[Row]:
     for number, line in _lines(path, settings.encoding):
         if not line.strip():
             continue
@@ -150,7 +150,7 @@ def _read_json_lines(path: Path, settings: DataSettings) -> Iterator[Row]:
         yield Row(f"{path} line {number}", value)
 
 
-def _read_json(path: Path, settings: DataSettings) -> Iterator[Row]:
+def _read_json(path: Path, settings: SourceSettings) -> Iterator[Row]:
     """A list of objects, or an object that holds exactly one list (`{"data": [...]}`)."""
     text = "".join(line for _, line in _lines(path, settings.encoding))
     if not text.strip():
@@ -168,12 +168,12 @@ def _read_json(path: Path, settings: DataSettings) -> Iterator[Row]:
         yield Row(f"{path} item {number}", item)
 
 
-def _read_text(path: Path, settings: DataSettings) -> Iterator[Row]:
+def _read_text(path: Path, settings: SourceSettings) -> Iterator[Row]:
     for number, line in _lines(path, settings.encoding):
         yield Row(f"{path} line {number}", {"text": line.rstrip("\r\n")})
 
 
-def _read_parquet(path: Path, settings: DataSettings) -> Iterator[Row]:
+def _read_parquet(path: Path, settings: SourceSettings) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -187,7 +187,7 @@ def _read_parquet(path: Path, settings: DataSettings) -> Iterator[Row]:
         raise DataError(f"{path}: not a readable parquet file ({error})") from None
 
 
-_READERS: dict[str, Callable[[Path, DataSettings], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, SourceSettings], Iterator[Row]]] = {
     ".csv": _read_delimited,
     ".tsv": _read_delimited,
     ".txt": _read_text,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hfscale.data.readers import KINDS, Row, file_kind, read_file
 from hfscale.errors import DataError, did_you_mean
 from hfscale.network import asking_hub
-from hfscale.schemas import DataSettings
+from hfscale.schemas import SourceSettings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,7 +34,7 @@ class Source(NamedTuple):
     hub_id: str | None = None
     split: str = "train"
 
-    def fingerprint(self, settings: DataSettings) -> str:
+    def fingerprint(self, settings: SourceSettings) -> str:
         """sha256 over the files' content; for the Hub, that of `datasets`, which follows the revision."""
         if self.hub_id:
             return _hub_table(self.hub_id, settings.subset, self.split)._fingerprint
@@ -45,7 +45,7 @@ class Source(NamedTuple):
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
-    def rows(self, settings: DataSettings) -> Iterator[Row]:
+    def rows(self, settings: SourceSettings) -> Iterator[Row]:
         """All rows in order."""
         if self.hub_id:
             yield from _hub_rows(self.hub_id, settings.subset, self.split)

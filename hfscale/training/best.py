@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SaveFn = Callable[[Path], None]
 """Writes the model as a folder that holds `model.safetensors`, whole or not at all."""
 
-_LOWER_IS_BETTER = {"loss", "mse"}
+_LOWER_IS_BETTER = {"loss", "mse", "bits_per_byte", "perplexity"}
 
 
 class BestModel:

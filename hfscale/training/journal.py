@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from hfscale.training.step import StepStats
-    from hfscale.training.throughput import Meter
+    from hfscale.training.throughput import Meter, Rate
 
 
 class Journal:
@@ -25,7 +25,8 @@ class Journal:
 
     Args:
         settings: all settings by dotted name, for the trackers.
-        flops_per_token: floating point operations of training on one token, forward and backward.
+        flops: floating point operations of training on one token, or on one example without tokens, forward and
+            backward; 0 where they can't be counted.
         peak_flops: measured floating point operations per second of all processes together.
     """
 
@@ -36,12 +37,12 @@ class Journal:
         settings: dict[str, Any],
         total_steps: int,
         meter: Meter,
-        flops_per_token: float,
+        flops: float,
         peak_flops: float,
     ) -> None:
         self._accelerator, self._meter, self._total = accelerator, meter, total_steps
         self._settings = settings
-        self._flops_per_token, self._peak = flops_per_token, peak_flops
+        self._flops, self._peak = flops, peak_flops
         self._path = run / "metrics.jsonl"
         self._bar: Any = None
 
@@ -56,9 +57,10 @@ class Journal:
     ) -> None:
         self._bar.close()
 
-    def peak_fraction(self, tokens_per_second: float) -> float:
-        """Share of the measured matrix-multiply peak that training on real tokens uses."""
-        return tokens_per_second * self._flops_per_token / self._peak
+    def peak_fraction(self, rate: Rate) -> float | None:
+        """Share of the measured matrix-multiply peak that training on real tokens uses; None where not countable."""
+        per_second = rate.samples_per_second if rate.tokens_per_second is None else rate.tokens_per_second
+        return per_second * self._flops / self._peak if self._flops else None
 
     def advance(self, stats: StepStats) -> None:
         """Move the progress bar by one step."""
@@ -76,22 +78,24 @@ class Journal:
             "grad_norm": stats.grad_norm,
             "samples_per_second": rate.samples_per_second,
             "tokens_per_second": rate.tokens_per_second,
-            "matmul_peak_fraction": self.peak_fraction(rate.tokens_per_second),
+            "matmul_peak_fraction": self.peak_fraction(rate),
             **{f"eval_{name}": value for name, value in evaluated.items()},
         }
         if self._accelerator.is_main_process:
             _append(self._path, {name: _finite(value) for name, value in values.items()})
-        self._accelerator.log({name: value for name, value in values.items() if name != "step"}, step=step)
+        measured = {name: value for name, value in values.items() if name != "step" and value is not None}
+        self._accelerator.log(measured, step=step)
         line = (
             f"step {step:>{len(str(self._total))}}/{self._total}  loss {stats.loss:.4f}  lr {lr:.2e}  grad norm "
-            f"{stats.grad_norm:.2f}  {rate.samples_per_second:,.1f} samples/s  {rate.tokens_per_second:,.0f} tokens/s"
+            f"{stats.grad_norm:.2f}  {rate.samples_per_second:,.1f} samples/s"
         )
+        line += "" if rate.tokens_per_second is None else f"  {rate.tokens_per_second:,.0f} tokens/s"
         console.say(line + "".join(f"  eval {name} {value:.4f}" for name, value in evaluated.items()))
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | None) -> float | None:
     """JSON has no NaN."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _append(path: Path, values: dict[str, Any]) -> None:

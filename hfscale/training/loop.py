@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import recursively_apply, send_to_device, set_seed
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hfscale import console
@@ -60,10 +60,10 @@ class FitResult(NamedTuple):
     train_seconds: float
     """Seconds of training; evaluation, logging and saving left out."""
     samples_per_second: float
-    tokens_per_second: float
-    """Real tokens, padding left out."""
-    matmul_peak_fraction: float
-    """Share of the measured matrix-multiply peak that the model's own work reached."""
+    tokens_per_second: float | None
+    """Real tokens, padding left out; None for images."""
+    matmul_peak_fraction: float | None
+    """Share of the measured matrix-multiply peak that the model's own work reached; None where it can't be counted."""
     best_step: int | None
     """Step whose weights the model has now; None where nothing was evaluated."""
     stopped_early: bool
@@ -125,7 +125,7 @@ def fit(
                     journal.record(step, step / batches.steps_per_epoch, lr, stats, evaluated)
     best.restore(step)
     rate = meter.total()
-    fraction = journal.peak_fraction(rate.tokens_per_second)
+    fraction = journal.peak_fraction(rate)
     return FitResult(step, step / batches.steps_per_epoch, *rate, fraction, best.step, step < total_steps)
 
 
@@ -175,13 +175,13 @@ def _what_to_try(optim: OptimSettings, lr: float) -> str:
 def _measure(
     accelerator: Accelerator, model: torch.nn.Module, batches: Batches, loss_fn: LossFn
 ) -> tuple[float, float]:
-    """(floating point operations per token of training, peak per second of all processes).
+    """(floating point operations of training per token, or per example without tokens; peak per second of all).
 
     Counted on the forward pass of one example of middling length; the backward pass multiplies twice as many matrices.
     """
-    some = [batches[step][0].inputs for step in range(min(9, batches.steps_per_epoch))]
-    middle = sorted(some, key=lambda inputs: inputs["input_ids"].shape[-1])[len(some) // 2]
-    inputs: Any = send_to_device({name: value[:1] for name, value in middle.items()}, accelerator.device)
+    some = [batches[step][0] for step in range(min(9, batches.steps_per_epoch))]
+    middle = sorted(some, key=lambda batch: batch.num_tokens)[len(some) // 2]
+    inputs: Any = send_to_device(recursively_apply(lambda tensor: tensor[:1], middle.inputs), accelerator.device)
     model.eval()  # so that counting draws no random numbers
     # The products of attention are counted where they are plain ones, which fused kernels are not.
     with torch.no_grad(), accelerator.autocast(), sdpa_kernel(SDPBackend.MATH):
@@ -189,4 +189,5 @@ def _measure(
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
     peak = torch.tensor(matmul_peak(accelerator.device, dtype), device=accelerator.device)
     total_peak = accelerator.reduce(peak, reduction="sum")
-    return 3 * forward / inputs["input_ids"].numel(), float(total_peak)  # type: ignore[arg-type]
+    units = inputs["input_ids"].numel() if middle.num_tokens else 1
+    return 3 * forward / units, float(total_peak)  # type: ignore[arg-type]

@@ -19,7 +19,8 @@ class Rate(NamedTuple):
 
     seconds: float
     samples_per_second: float
-    tokens_per_second: float
+    tokens_per_second: float | None
+    """None where the examples hold no tokens: images."""
 
 
 class Meter:
@@ -68,7 +69,9 @@ class Meter:
 
 
 def _rate(seconds: float, samples: float, tokens: float) -> Rate:
-    return Rate(seconds, samples / seconds, tokens / seconds) if seconds else Rate(0.0, 0.0, 0.0)
+    if not seconds:
+        return Rate(0.0, 0.0, 0.0)
+    return Rate(seconds, samples / seconds, tokens / seconds if tokens else None)
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:

@@ -14,7 +14,7 @@ import yaml
 from accelerate import Accelerator
 
 from hfscale.errors import RunFolderError
-from hfscale.runs import check_free, open_run, say_result, write_result
+from hfscale.runs import check_free, open_run, predict_commands, say_result, write_result
 from hfscale.schemas import TrainSettings
 
 
@@ -144,7 +144,7 @@ def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
 def test_the_last_lines_can_be_pasted_into_a_shell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], example: dict[str, str]
 ) -> None:
-    say_result(tmp_path, RESULT, [{**example, "label": "x"}])
+    say_result(tmp_path, RESULT, predict_commands(tmp_path, [{**example, "label": "x"}]))
     shown = capsys.readouterr().out.partition("try it     ")[2].strip()
     predict, _, code = shown.rpartition("\n           python -c ")
     assert shlex.split(predict) == ["hfscale", "predict", str(tmp_path), "--text", *example.values()]

@@ -1,0 +1,17 @@
+"""Which model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which model to start from."""
+
+    name: str
+    """Hub id, local folder, or `builtin:minilm` (the small BERT of the `quickstart` extra)."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; only for authors you trust."""
