@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+NO_LABEL = -100
+"""In `labels` a position without a target; torch's losses leave it out too."""
+
 
 class Batch(NamedTuple):
     """Padded inputs of one forward pass, still on the CPU.

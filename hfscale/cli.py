@@ -25,13 +25,14 @@ def _add_predict(commands: Any) -> None:
     parser = commands.add_parser(
         "predict",
         allow_abbrev=False,
-        help="label texts with a run's model",
-        description="Label texts with a run's model; one JSON object per text, with every label's probability.",
+        help="label texts, tag words or answer questions with a run's model",
+        description="Predict with a run's model; one JSON object per text: its label with every label's probability, "
+        "its words with their tags, or the answer to a question.",
     )
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", nargs="+", metavar="TEXT", help="one or more texts; for sentence pairs, two")
-    source.add_argument("--file", help="csv, tsv, txt, json, jsonl or parquet file, plain or .gz")
+    source.add_argument("--text", nargs="+", metavar="TEXT", help="one or more texts; for a pair or a question, two")
+    source.add_argument("--file", help="csv, tsv, txt, json, jsonl or parquet file, plain or .gz; CoNLL, SQuAD")
     parser.add_argument(
         "--column", nargs="+", metavar="NAME", help="text column(s) of the file; by default the run's own"
     )
@@ -47,7 +48,7 @@ def _add_predict(commands: Any) -> None:
 
 
 def _predict(settings: argparse.Namespace) -> None:
-    from hfscale import console, evaluation, files, models
+    from hfscale import console, files, models
 
     _check_predict(settings)
     folder: Path = settings.run_folder
@@ -59,17 +60,31 @@ def _predict(settings: argparse.Namespace) -> None:
         raise ModelError(f"the run in {folder} has not finished; its best model may be in {folder}/checkpoints/best")
     trust = bool((run_config.get("model") or {}).get("trust_remote_code"))
     classifier = models.saved_text_classifier(model_folder, trust_remote_code=trust)
-    texts = _given_texts(settings, run_config)
-    wanted = (run_config.get("data") or {}).get("max_length")
-    predictions = evaluation.predict_texts(
-        classifier.model, classifier.tokenizer, texts, classifier.max_length(wanted), settings.batch_size
-    )
+    given = _given(settings, run_config.get("data") or {}, classifier.task)
+    predictions = _predictions(classifier, given, run_config.get("data") or {}, settings.batch_size)
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
     if settings.output:
         files.write_text(settings.output, "\n".join(lines) + "\n")
         console.say(f"wrote {len(lines):,} JSON lines to {settings.output}")
     else:
         sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _predictions(classifier: Any, given: list[dict[str, Any]], data: dict[str, Any], batch_size: int) -> list[Any]:
+    """One object per example, in order; `id` comes first where an example has one."""
+    from hfscale import evaluation
+
+    model, tokenizer = classifier
+    max_length = classifier.max_length(data.get("max_length"))
+    pairs = [tuple(example[name] for name in ("text", "text_pair") if name in example) for example in given]
+    if classifier.task == "token_classification":
+        sentences = [example.get("words") or example["text"] for example in given]
+        return evaluation.predict_tags(model, tokenizer, sentences, max_length, batch_size)
+    if classifier.task == "question_answering":
+        answers = evaluation.predict_answers(model, tokenizer, pairs, max_length, batch_size, data.get("stride"))
+        ids = ({"id": example["id"]} if "id" in example else {} for example in given)
+        return [known | answer for known, answer in zip(ids, answers, strict=True)]
+    return evaluation.predict_texts(model, tokenizer, pairs, max_length, batch_size)
 
 
 def _check_predict(settings: argparse.Namespace) -> None:
@@ -95,24 +110,33 @@ def _run_config(folder: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _given_texts(settings: argparse.Namespace, run_config: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One tuple of a text, or of the two of a pair, for each prediction."""
-    trained_on = (run_config.get("data") or {}).get("text", "text")
-    num_texts = 1 if isinstance(trained_on, str) else len(trained_on)
-    if settings.text:
-        if num_texts == 2 and len(settings.text) != 2:
+def _given(settings: argparse.Namespace, trained_on: dict[str, Any], task: Any) -> list[dict[str, Any]]:
+    """What to predict for: objects with `text` (and `text_pair`, and `id`) or `words`."""
+    if not settings.text:
+        return _read(settings, trained_on, task)
+    if task == "question_answering" and len(settings.text) != 2:
+        raise SettingsError("this model answers questions: give --text QUESTION CONTEXT")
+    if task == "question_answering" or isinstance(trained_on.get("text"), list):
+        if len(settings.text) != 2:
             raise SettingsError("this model reads pairs: give --text FIRST SECOND")
-        return [tuple(settings.text)] if num_texts == 2 else [(text,) for text in settings.text]
-    return _texts_of_file(settings, trained_on)
+        return [dict(zip(("text", "text_pair"), settings.text, strict=True))]
+    if not all(text.strip() for text in settings.text):
+        raise SettingsError("--text is empty")
+    return [{"text": text} for text in settings.text]
 
 
-def _texts_of_file(settings: argparse.Namespace, trained_on: Any) -> list[tuple[str, ...]]:
+def _read(settings: argparse.Namespace, trained_on: dict[str, Any], task: Any) -> list[dict[str, Any]]:
+    import dataclasses
+
     from hfscale import data
     from hfscale.data.readers import file_kind
+    from hfscale.data.sources import find_source
+    from hfscale.data.splits import refuse_idle
     from hfscale.schemas import DataSettings
 
     # Only the names of the columns are the run's: a new file may well be of another kind than the training file.
-    text = settings.column or ("text" if file_kind(Path(settings.file)) == ".txt" else trained_on)
+    plain = file_kind(Path(settings.file)) == ".txt" and task not in ("token_classification", "question_answering")
+    text = settings.column or ("text" if plain else trained_on.get("text"))
     text = text[0] if isinstance(text, list) and len(text) == 1 else text
     try:
         read_as = DataSettings(
@@ -123,6 +147,8 @@ def _texts_of_file(settings: argparse.Namespace, trained_on: Any) -> list[tuple[
             quoting=settings.quoting != "false",
             encoding=settings.encoding or "utf-8",
         )
-        return data.read_texts(settings.file, read_as)
-    except (DataError, ValueError) as error:
+        was_given = dataclasses.replace(read_as, quoting=settings.quoting is None)
+        refuse_idle(was_given, [find_source(settings.file)], task)
+        return data.read_texts(settings.file, read_as, task)
+    except (DataError, SettingsError, ValueError) as error:
         raise DataError(str(error).replace("--data.", "--")) from None

@@ -1,12 +1,14 @@
-"""Asking the Hub for things."""
+"""Asking the Hub for things, and saying in plain words why one can't be had."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Generator
+from typing import Any
 
 from hfscale import console
+from hfscale.errors import ModelError
 
 
 @contextlib.contextmanager
@@ -23,3 +25,38 @@ def asking_hub(name: str) -> Generator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+class plain_words:
+    """Turn what transformers raises for a model or tokenizer that can't be had into one line; keep its reports quiet.
+
+    Args:
+        what: `model NAME`, for the message.
+        way_out: what to give instead.
+    """
+
+    def __init__(self, what: str, way_out: str) -> None:
+        self._what, self._way_out = what, way_out
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self._verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        from safetensors import SafetensorError
+        from transformers.utils import logging
+
+        logging.set_verbosity(self._verbosity)
+        if kind is not None and issubclass(kind, (OSError, ValueError, KeyError, ImportError, SafetensorError)):
+            text = str(error)
+            reason = text.strip().splitlines()[0] if text.strip() else kind.__name__
+            if issubclass(kind, SafetensorError):
+                reason = f"its weights are broken ({reason})"
+            elif "safetensors" in text:
+                reason = "it has no safetensors weights, and pickled ones are not loaded"
+            elif "connect" in text or "offline" in text.lower():
+                reason = "the Hub can't be reached and there is no cached copy"
+            raise ModelError(f"can't load {self._what}: {reason}; {self._way_out}") from None

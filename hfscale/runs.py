@@ -122,6 +122,17 @@ def result(
     }
 
 
+def packing_result(train: Any, held_out: Any) -> dict[str, Any]:
+    """What a pretraining recipe adds to its result: numbers of sequences, and the share of real tokens in them."""
+    parts = {"train": train, **({"validation": held_out} if held_out else {})}
+    return {
+        "num_examples": {name: len(part) for name, part in parts.items()},
+        "num_tokens": {name: part.num_tokens for name, part in parts.items()},
+        "fill": train.fill,
+        "held_out": "validation" if held_out else None,
+    }
+
+
 def write_result(path: Path, values: dict[str, Any]) -> None:
     """Write `result.json`, the mark of a run that has its model and its metrics. What is not finite becomes null."""
     write_json(path / "result.json", _finite(values))
@@ -146,31 +157,45 @@ def say_result(path: Path, values: dict[str, Any], try_it: Sequence[str] = ()) -
 
 
 def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:
-    """How to try a text classifier on one of the `examples` (rows with `text`): by our command, by transformers."""
+    """How to try a text classifier on one of the `examples` (see `hfscale.data.examples`): by our command, and by
+    transformers, which has no pipeline for question answering."""
+    examples = list(itertools.islice(examples, 100))
     texts = _handy_texts(examples)
+    ours = f"hfscale predict {shlex.quote(str(path))} --text {' '.join(map(shlex.quote, texts))}"
+    if isinstance(examples[0]["label"], dict):
+        return [ours]
     given = json.dumps(texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}, ensure_ascii=False)
-    return [
-        f"hfscale predict {shlex.quote(str(path))} --text {' '.join(map(shlex.quote, texts))}",
-        pipeline_command("text-classification", path, given),
-    ]
+    task = "token-classification" if "words" in examples[0] else "text-classification"
+    return [ours, pipeline_command(task, path, given)]
 
 
 def pipeline_command(task: str, path: Path, given: str) -> str:
     """A line for the shell that runs transformers' pipeline on `given`, a Python expression."""
     model = json.dumps(str(path / "model"), ensure_ascii=False)
-    code = f'from transformers import pipeline; print(pipeline("{task}", {model})({given}))'
+    brings_code = "auto_map" in json.loads((path / "model" / "config.json").read_text(encoding="utf-8"))
+    options = ", trust_remote_code=True" if brings_code else ""
+    code = f'from transformers import pipeline; print(pipeline("{task}", {model}{options})({given}))'
     return f"python -c {shlex.quote(code)}"
 
 
 def _handy_texts(examples: Iterable[Any]) -> list[str]:
     """The first short text, or pair, that a shell takes as it is; else the first one, cut."""
     first: list[str] = []
-    for example in itertools.islice(examples, 100):
-        texts = [example[name] for name in ("text", "text_pair") if name in example]
+    for example in examples:
+        texts = [example[name] for name in ("text", "text_pair") if name in example] or [" ".join(example["words"])]
+        if isinstance(example["label"], dict):
+            texts[1] = _around_answer(texts[1], example["label"]["answer_start"])
         if all(len(text) <= _EXAMPLE_LENGTH and not set(text) & set("'\"\\`$!") for text in texts):
             return texts
         first = first or [text[:_EXAMPLE_LENGTH] for text in texts]
     return first
+
+
+def _around_answer(context: str, starts: Sequence[int]) -> str:
+    """A short part of a context, from a word before the answer on."""
+    first = max(0, (starts[0] if starts else 0) - _EXAMPLE_LENGTH // 2)
+    first += context[first:].find(" ") + 1 if first else 0
+    return context[first : first + _EXAMPLE_LENGTH]
 
 
 def _finite(value: Any) -> Any:

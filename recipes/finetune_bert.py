@@ -1,4 +1,4 @@
-"""Fine-tune a BERT-style encoder on labelled text.
+"""Fine-tune a BERT-style encoder on labelled text: to label texts or their words, or to answer questions.
 
     # a first run: offline, on a CPU, about a minute
     python recipes/finetune_bert.py
@@ -9,6 +9,10 @@
 
     # a data set and a model from the Hub, settings from a file, one of them changed
     accelerate launch recipes/finetune_bert.py --config recipes/configs/finetune_bert/sst2.yaml --optim.lr 3e-5
+
+    # tags of words, from files with a word and its tags per line; questions, from a file in SQuAD's layout
+    python recipes/finetune_bert.py --task token_classification --data.train train.txt --train.output_dir runs/tags
+    python recipes/finetune_bert.py --task question_answering --data.train squad.json --train.output_dir runs/answers
 
     # two processes, on two GPUs or on a CPU
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/finetune_bert.py
@@ -21,24 +25,25 @@ from functools import partial
 
 from hfscale import config as settings
 from hfscale import data, evaluation, files, hub, launch, models, runs, training
-from hfscale.schemas import DataSettings, ModelSettings, OptimSettings, ProblemType, TrainSettings, check_task
+from hfscale.schemas import ClassifierModelSettings, DataSettings, OptimSettings, Task, TrainSettings, check_task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Fine-tune a BERT-style encoder on labelled text."""
 
-    task: ProblemType = "single_label_classification"
-    """One class per text, several labels at once, or a number."""
-    model: ModelSettings = field(default_factory=lambda: ModelSettings(name="builtin:minilm"))
+    task: Task = "single_label_classification"
+    """One class per text, several labels at once, or a number; a tag per word; or the answer within a context."""
+    model: ClassifierModelSettings = field(default_factory=lambda: ClassifierModelSettings(name="builtin:minilm"))
     data: DataSettings = field(default_factory=lambda: DataSettings(train="builtin:tickets"))
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-4))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_bert"))
-    baselines: bool = True
-    """Also score the majority class and TF-IDF with a linear model, trained on the same rows."""
+    baselines: bool | None = None
+    """Also score simple methods, trained on the same rows: the majority class and TF-IDF with a linear model for
+    texts, the most frequent tag of each word; true by default, but for question_answering, which has none."""
 
     def __post_init__(self) -> None:
-        check_task(self.task, self.data, self.train)
+        check_task(self.task, self.data, self.train, self.baselines)
 
 
 def main(config: Config) -> None:
@@ -56,7 +61,7 @@ def main(config: Config) -> None:
     model, tokenizer = classifier
     max_length = classifier.max_length(config.data.max_length)
     with accelerator.main_process_first():
-        splits = splits.map(lambda split: data.tokenize(split, tokenizer, max_length, labels))
+        encoded = splits.map(lambda split: data.tokenize(split, tokenizer, max_length, labels, config.data.stride))
 
     # 4. Batches of similar lengths, in the same order on any number of processes
     shared = {
@@ -67,16 +72,16 @@ def main(config: Config) -> None:
         "num_processes": accelerator.num_processes,
     }
     sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
-    batches = data.TrainBatches(splits.train, seed=config.train.seed, **sizes, **shared)
+    batches = data.TrainBatches(encoded.train, seed=config.train.seed, **sizes, **shared)
 
     def score(model, split):
         held_out = data.EvalBatches(split, batch_size=config.train.eval_batch_size, **shared)
-        return evaluation.score_classifier(accelerator, model, held_out, split["labels"], config.task)
+        return evaluation.score_classifier(accelerator, model, held_out, split, labels)
 
     # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved before anything else
     optimizer = training.build_optimizer(model, config.optim)
     loss_fn = training.classification_loss(config.task)
-    evaluate = (lambda model: score(model, splits.validation)) if splits.validation else None
+    evaluate = (lambda model: score(model, encoded.validation)) if encoded.validation else None
     save = partial(models.save_text_classifier, classifier)
     with runs.open_run(folder, config, launch.environment(accelerator), accelerator):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save)
@@ -84,7 +89,7 @@ def main(config: Config) -> None:
             save(folder / "model")
 
     # 6. Evaluate on rows that no gradient came from; the result is on disk before anything else is tried
-    held_out = splits.held_out
+    held_out = encoded.held_out
     result = runs.result(accelerator, model, fitted, metrics=score(model, held_out) if held_out else {})
     result["num_examples"] = {name: len(split) for name, split in splits._asdict().items() if split}
     result["held_out"] = "test" if splits.test else "validation" if held_out else None
@@ -92,12 +97,12 @@ def main(config: Config) -> None:
         runs.write_result(folder, result)
 
         # 7. What simple methods reach on the same rows, model card, learning curve
-        if config.baselines and held_out:
-            result["baselines"] = evaluation.text_baselines(config.task, splits.train, held_out)
+        if config.baselines is not False and held_out:
+            result["baselines"] = evaluation.score_baselines(labels, encoded.train, held_out)
             runs.write_result(folder, result)
         files.write_text(folder / "model" / "README.md", hub.model_card(config, result, labels.names))
         evaluation.plot_learning_curve(folder)
-        runs.say_result(folder, result, runs.predict_commands(folder, held_out or splits.train))
+        runs.say_result(folder, result, runs.predict_commands(folder, splits.held_out or splits.train))
     accelerator.end_training()
 
 

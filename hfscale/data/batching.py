@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hfscale.batch import Batch
+from hfscale.batch import NO_LABEL, Batch
 from hfscale.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class TrainBatches:
         self._rows = _Rows(table, pad_token_id, padding_side, pad_multiple)
         self._global, self._seed = global_batch_size, seed
         self._process, self._num_processes = process_index, num_processes
-        self.accumulation_steps = _accumulation_steps(global_batch_size, micro_batch_size, num_processes)
+        self.accumulation_steps = accumulation_steps(global_batch_size, micro_batch_size, num_processes)
         self.steps_per_epoch = -(-len(table) // global_batch_size)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
@@ -151,7 +151,9 @@ class _Rows:
             if name in columns
         }
         inputs["attention_mask"] = _padded([[1] * length for length in lengths], width, 0, self._left)
-        if "labels" in columns:
+        if "token_labels" in columns:
+            inputs["labels"] = _padded(columns["token_labels"], width, NO_LABEL, self._left)
+        elif "labels" in columns:
             inputs["labels"] = torch.tensor(columns["labels"])
         return Batch(inputs, len(rows), sum(lengths) if len(rows) else 0, tuple(rows.tolist()))
 
@@ -166,7 +168,7 @@ def _padded(sequences: Sequence[Sequence[int]], width: int, fill: int, left: boo
     return torch.from_numpy(array)
 
 
-def _accumulation_steps(global_batch_size: int, micro_batch_size: int | None, num_processes: int) -> int:
+def accumulation_steps(global_batch_size: int, micro_batch_size: int | None, num_processes: int) -> int:
     if micro_batch_size is None:
         if global_batch_size % num_processes:
             raise SettingsError(

@@ -1,112 +1,122 @@
 """Rows of any source -> one uniform table of text and label, memory-mapped and cached by content.
 
-Columns: `text`, `text_pair` (only with two text columns), `label` (a string, a list of strings or a number, by
-problem type; absent for prediction), `where` (file and line), `problem` (what is wrong with the row, or null).
+Columns: `where` (file and line), `problem` (what is wrong with the row, or null), and by task
+
+- texts: `text`, `text_pair` (only with two text columns), `label` (a string, a list of strings or a number);
+- words with tags: `words`, `label` (a tag per word, as written in the file);
+- questions: `id`, `text` (the question), `text_pair` (its context), `label` (`text` and `answer_start` of answers).
+
+For prediction `label` is absent.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hfscale import console
-from hfscale.data.readers import Row
+from hfscale.data.cache import cached_table
+from hfscale.data.conll import is_conll, read_conll
+from hfscale.data.readers import Row, read_file
 from hfscale.data.sources import Source, find_source
-from hfscale.errors import DataError, HfscaleError, did_you_mean
-from hfscale.schemas import DataSettings, ProblemType
+from hfscale.data.squad import answers_of, flat_rows
+from hfscale.data.tags import tags_of, words_of
+from hfscale.errors import DataError, did_you_mean
+from hfscale.schemas import DataSettings, SourceSettings, Task, with_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_COLUMNS_FROM = 100  # rows
+    from hfscale.data.image_sources import ImageSource
+    from hfscale.schemas import ImageDataSettings
+
+COLUMNS_FROM = 100  # rows
 _READING = ("text", "label", "label_separator", "columns", "delimiter", "quoting", "encoding")
 """The settings that change what is read: with the files' content they are the cache's key."""
 _FORMAT = 1  # raise it when the table's columns or the checks change: it is part of the cache's key
 
 
-def load_examples(name: str, settings: DataSettings, problem_type: ProblemType) -> Dataset:
+def load_examples(name: str, settings: DataSettings, task: Task) -> Dataset:
     """All good examples of a source.
 
     Raises:
         DataError: for what `find_source` and the readers refuse, a missing column, and, unless
             `settings.bad_rows` is `skip`, the first row without text or label and the number of others.
     """
-    import datasets
-
-    source = find_source(name)
-    if not console.is_terminal():
-        datasets.disable_progress_bars()
-    table = _cached_table(source, settings, problem_type)
-    return _without_bad_rows(table, source, settings)
+    source, settings = find_source(name), with_columns(settings, task)
+    table = _cached_table(source, settings, task)
+    return without_bad_rows(table, source, settings)
 
 
-def read_texts(name: str, settings: DataSettings) -> list[tuple[str, ...]]:
-    """The texts of a source alone, or the pairs, in order and in memory: nothing is cached, and no row is left out.
+def read_texts(name: str, settings: DataSettings, task: Task) -> list[dict[str, Any]]:
+    """What a model of the task reads, without labels, in order and in memory: nothing is cached, and no row left out.
+
+    Each is an example's `text` (and `text_pair`, and `id` where there is one), or its `words`.
 
     Raises:
         DataError: as `load_examples`; also for a row without text, whatever `settings.bad_rows` says.
     """
-    source = find_source(name)
-    first = list(itertools.islice(source.rows(settings), _COLUMNS_FROM))
-    _refuse_missing_columns(first, [("text column", column) for column in _names(settings.text)])
+    source, settings = find_source(name), with_columns(settings, task)
+    first = list(itertools.islice(_rows(source, settings, task), COLUMNS_FROM))
+    refuse_missing_columns(first, [("text column", column) for column in _names(settings.text)])
     texts = []
-    for example in _examples(source, settings, None):
-        if example["problem"]:
-            raise DataError(f"{example['where']}: {example['problem']}")
-        texts.append(tuple(example[key] for key in ("text", "text_pair") if key in example))
+    for example in _examples(source, settings, task, labelled=False):
+        where, problem = example.pop("where"), example.pop("problem")
+        if problem:
+            raise DataError(f"{where}: {problem}")
+        texts.append({name: value for name, value in example.items() if value is not None})
     return texts
 
 
-def _cached_table(source: Source, settings: DataSettings, problem_type: ProblemType) -> Dataset:
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
+def _cached_table(source: Source, settings: DataSettings, task: Task) -> Dataset:
     # The columns must exist before `datasets` opens a cache folder for them.
     wanted = [("--data.text", column) for column in _names(settings.text)]
     wanted += [("--data.label", column) for column in _names(settings.label)]
-    _refuse_missing_columns(list(itertools.islice(source.rows(settings), _COLUMNS_FROM)), wanted)
+    refuse_missing_columns(list(itertools.islice(_rows(source, settings, task), COLUMNS_FROM)), wanted)
     read_as = [getattr(settings, name) for name in _READING]
-    key = f"{_FORMAT}\0{source.fingerprint(settings)}\0{read_as!r}\0{problem_type}"
-    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
-    try:
-        table = datasets.Dataset.from_generator(
-            _examples,
-            features=_features(settings, problem_type),
-            gen_kwargs={"source": source, "settings": settings, "problem_type": problem_type},
-            fingerprint=fingerprint,
-        )
-    except DatasetGenerationError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, (HfscaleError, OSError)):
-            cause = cause.__cause__
-        raise (cause or error) from None
-    assert isinstance(table, datasets.Dataset)
-    return table
+    key = f"{_FORMAT}\0{source.fingerprint(settings)}\0{read_as!r}\0{task}"
+    arguments = {"source": source, "settings": settings, "task": task}
+    return cached_table(_examples, _features(settings, task), arguments, key)
 
 
-def _features(settings: DataSettings, problem_type: ProblemType) -> Any:
+def _features(settings: DataSettings, task: Task) -> Any:
     from datasets import Features, List, Value
 
-    columns: dict[str, Any] = {"text": Value("string"), "where": Value("string"), "problem": Value("string")}
-    if not isinstance(settings.text, str) and len(settings.text) == 2:
-        columns["text_pair"] = Value("string")
-    labels = {
-        "single_label_classification": Value("string"),
-        "multi_label_classification": List(Value("string")),
+    text = Value("string")
+    labels: dict[Task, Any] = {
+        "single_label_classification": text,
+        "multi_label_classification": List(text),
         "regression": Value("float64"),
+        "token_classification": List(text),
+        "question_answering": {"text": List(text), "answer_start": List(Value("int64"))},
     }
-    columns["label"] = labels[problem_type]
-    return Features(columns)
+    columns: dict[str, Any] = {"words": List(text)} if task == "token_classification" else {"text": text}
+    columns |= {"where": text, "problem": text}
+    columns |= {"id": text} if task == "question_answering" else {}
+    columns |= {"text_pair": text} if len(_names(settings.text)) == 2 else {}
+    return Features({**columns, "label": labels[task]})
 
 
-def _names(setting: str | list[str]) -> list[str]:
+def _rows(source: Source, settings: DataSettings, task: Task) -> Iterator[Row]:
+    """The source's rows; a question of a SQuAD file is one, and a sentence of a CoNLL file."""
+    if task == "question_answering":
+        question, context = _names(settings.text)
+        yield from flat_rows(source.rows(settings), question, context, _names(settings.label)[0])
+    elif task == "token_classification" and source.files:
+        for path in source.files:
+            yield from read_conll(path, settings) if is_conll(path) else read_file(path, settings)
+    else:
+        yield from source.rows(settings)
+
+
+def _names(setting: str | list[str] | None) -> list[str]:
+    assert setting is not None, "settings must have gone through `with_columns`"
     return [setting] if isinstance(setting, str) else list(setting)
 
 
-def _refuse_missing_columns(rows: list[Row], wanted: list[tuple[str, str]]) -> None:
+def refuse_missing_columns(rows: list[Row], wanted: list[tuple[str, str]]) -> None:
     """Objects of JSON lines may each leave out keys: what none of the first rows has is taken for missing.
 
     `wanted` holds (how a person names it, column).
@@ -119,21 +129,44 @@ def _refuse_missing_columns(rows: list[Row], wanted: list[tuple[str, str]]) -> N
             raise DataError(f"{source} has no column {name} ({flag}){near or ';'} its columns are {columns}")
 
 
-def _examples(source: Source, settings: DataSettings, problem_type: ProblemType | None) -> Iterator[dict[str, Any]]:
-    label_of = _LABELS[problem_type] if problem_type else None
-    texts = _names(settings.text)
-    for row in source.rows(settings):
-        example: dict[str, Any] = {"where": row.where, "problem": None}
-        for key, name in zip(("text", "text_pair"), texts, strict=False):
-            example[key], problem = _text(row, name)
-            example["problem"] = example["problem"] or problem
-        if label_of:
-            example["label"], problem = label_of(row, settings)
-            example["problem"] = example["problem"] or problem
-        yield example
+def _examples(source: Source, settings: DataSettings, task: Task, labelled: bool = True) -> Iterator[dict[str, Any]]:
+    for row in _rows(source, settings, task):
+        # New sentences to tag may also be plain texts.
+        tagged = task == "token_classification" and (labelled or not isinstance(_first(row, settings), str))
+        example, problem = (_words if tagged else _texts)(row, settings)
+        if task == "question_answering":
+            example["id"] = None if row.values.get("id") is None else str(row.values["id"])
+        if labelled:
+            example["label"], wrong = _label(row, settings, task, example)
+            problem = problem or wrong
+        yield {"where": row.where, "problem": problem, **example}
 
 
-def _text(row: Row, name: str) -> tuple[str, str | None]:
+def _first(row: Row, settings: DataSettings) -> Any:
+    return row.values.get(_names(settings.text)[0])
+
+
+def _words(row: Row, settings: DataSettings) -> tuple[dict[str, Any], str | None]:
+    words, problem = words_of(row, _names(settings.text)[0])
+    return {"words": words}, problem
+
+
+def _texts(row: Row, settings: DataSettings) -> tuple[dict[str, Any], str | None]:
+    found = [text_of(row, name) for name in _names(settings.text)]
+    problem = next((problem for _, problem in found if problem), None)
+    return dict(zip(("text", "text_pair"), (text for text, _ in found), strict=False)), problem
+
+
+def _label(row: Row, settings: DataSettings, task: Task, example: dict[str, Any]) -> tuple[Any, str | None]:
+    column = _names(settings.label)[0]
+    if task == "token_classification":
+        return tags_of(row, column, example["words"])
+    if task == "question_answering":
+        return answers_of(row, column, example["text_pair"])
+    return _LABELS[task](row, settings)
+
+
+def text_of(row: Row, name: str) -> tuple[str, str | None]:
     value = row.values.get(name)
     if isinstance(value, (list, dict)):
         return "", f"column {name} holds a {type(value).__name__}, not a text"
@@ -168,8 +201,9 @@ def _class_label(row: Row, settings: DataSettings) -> tuple[str | None, str | No
 
 
 def _several_labels(row: Row, settings: DataSettings) -> tuple[list[str] | None, str | None]:
-    if not isinstance(settings.label, str):
+    if isinstance(settings.label, list):
         return _indicator_labels(row, settings.label)
+    assert settings.label is not None
     value = row.values.get(settings.label)
     if isinstance(value, str) and settings.label_separator:
         return [part.strip() for part in value.split(settings.label_separator) if part.strip()], None
@@ -205,14 +239,16 @@ def _number(row: Row, settings: DataSettings) -> tuple[float | None, str | None]
     return (number, None) if math.isfinite(number) else (None, f"column {name} holds {value!r}, not a finite number")
 
 
-_LABELS: dict[ProblemType, Callable[[Row, DataSettings], tuple[Any, str | None]]] = {
+_LABELS: dict[Task, Callable[[Row, DataSettings], tuple[Any, str | None]]] = {
     "single_label_classification": _class_label,
     "multi_label_classification": _several_labels,
     "regression": _number,
 }
 
 
-def _without_bad_rows(table: Dataset, source: Source, settings: DataSettings) -> Dataset:
+def without_bad_rows(
+    table: Dataset, source: Source | ImageSource, settings: SourceSettings | ImageDataSettings
+) -> Dataset:
     import numpy as np
 
     is_bad = np.array([problem is not None for problem in table["problem"]])

@@ -5,34 +5,47 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hfscale import console
+from hfscale.data.tags import closed, is_plain, scheme_of, standard_tags
 from hfscale.errors import DataError, did_you_mean
-from hfscale.schemas import ProblemType
+from hfscale.schemas import Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 _MOST_CLASSES = 10_000
+SPAN = ("start", "end")
+"""What the two outputs per token are about, of a model that answers every question."""
+SPAN_OR_NONE = ("start_or_none", "end_or_none")
+"""The same where the context may hold no answer, which is said by a span at the first token."""
 
 
 class Labels(NamedTuple):
-    """The names of a classifier's outputs, in order; a regression has the single output `score`."""
+    """The names of a classifier's outputs, in order; a regression has the single output `score`, question answering
+    those of `SPAN` or `SPAN_OR_NONE`."""
 
-    problem_type: ProblemType
+    task: Task
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, train: Dataset, problem_type: ProblemType) -> Labels:
+    def of(cls, train: Dataset, task: Task) -> Labels:
         """All labels that occur in the training examples, numbers in numeric order, other names alphabetically.
+        Tags that mark entities are IOB2 or BIOES, and complete: with `B-LOC` there is `I-LOC`.
 
         Raises:
             DataError: with fewer than two classes, or so many that the column must hold something else.
         """
-        if problem_type == "regression":
-            return cls(problem_type, ("score",))
+        if task == "regression":
+            return cls(task, ("score",))
+        if task == "question_answering":
+            return cls(task, SPAN if all(answers["text"] for answers in train["label"]) else SPAN_OR_NONE)
         names: set[str] = set()
         for label in train["label"]:
             names.update([label] if isinstance(label, str) else label)
-        needed = 2 if problem_type == "single_label_classification" else 1
+        if task == "token_classification":
+            names = closed(names)
+            console.say(f"data       {len(names)} tags, {scheme_of(names)}")
+        needed = 1 if task == "multi_label_classification" else 2
         if len(names) < needed:
             raise DataError(
                 f"the training examples hold only the label {', '.join(names) or '(none)'}; two are needed"
@@ -42,17 +55,19 @@ class Labels(NamedTuple):
                 f"the label column holds {len(names):,} different values like {min(names)}; if they are quantities, "
                 "pass --task regression"
             )
-        return cls(problem_type, tuple(sorted(names, key=_numeric_first)))
+        return cls(task, tuple(sorted(names, key=_numeric_first)))
 
     def encode(self, table: Dataset) -> list[Any]:
-        """One target per example: a class number, a list of 0.0/1.0 per class, or a number.
+        """One target per example: a class number, a list of 0.0/1.0 per class, a number, or a class number per word.
 
         Raises:
             DataError: for a label that no training example has; names the file and the line.
         """
-        if self.problem_type == "regression":
+        if self.task == "regression":
             return list(table["label"])
         number_of = {name: number for number, name in enumerate(self.names)}
+        if self.task == "token_classification":
+            return self._encode_tags(table, number_of)
         targets: list[Any] = []
         for row, label in enumerate(table["label"]):
             given = [label] if isinstance(label, str) else label
@@ -67,6 +82,30 @@ class Labels(NamedTuple):
                 numbers[0] if isinstance(label, str) else [float(n in numbers) for n in range(len(self.names))]
             )
         return targets
+
+    def _encode_tags(self, table: Dataset, number_of: dict[str, int]) -> list[list[int]]:
+        plain, num_converted, targets = is_plain(self.names), 0, []
+        for row, given in enumerate(table["label"]):
+            tags = list(given) if plain else _standard(given)
+            num_converted += tags != given
+            unseen = next((place for place, tag in enumerate(tags) if tag not in number_of), None)
+            if unseen is not None:
+                raise DataError(
+                    f"{table[row]['where']}, word {unseen + 1} {table[row]['words'][unseen]!r}: tag {given[unseen]!r} "
+                    f"does not occur in the training examples{did_you_mean(given[unseen], self.names)}"
+                )
+            targets.append([number_of[tag] for tag in tags])
+        if num_converted:
+            console.say(
+                f"data       tags of {num_converted:,} of {len(table):,} sentences were converted to "
+                f"{scheme_of(self.names)}: I- that begins an entity as B-, L- as E-, U- as S-"
+            )
+        return targets
+
+
+def _standard(tags: list[str]) -> list[str]:
+    """`standard_tags`, but as they are where one is plain: it will be named as unseen."""
+    return list(tags) if is_plain(tags) else standard_tags(tags)
 
 
 def _numeric_first(name: str) -> tuple[int, float, str]:

@@ -7,12 +7,13 @@ into missing values, guesses column types, and can't say on which line a row sto
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import gzip
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from io import BufferedIOBase, TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,16 +40,23 @@ def read_file(path: Path, settings: SourceSettings) -> Iterator[Row]:
     if reader is None:
         raise DataError(f"{path}: unknown kind of file; known are {', '.join(sorted(_READERS))}, plain or .gz")
     empty = True
-    try:
+    with naming_read_errors(path):
         for row in reader(path, settings):
             empty = False
             yield row
+    if empty:
+        raise DataError(f"{path}: the file is empty, or has a header and no rows")
+
+
+@contextlib.contextmanager
+def naming_read_errors(path: Path) -> Generator[None]:
+    """Turn what goes wrong with a file's bytes into one line."""
+    try:
+        yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: corrupt gzip file ({error})") from None
     except OSError as error:
         raise DataError(f"can't read {path}: {error.strerror or error}") from None
-    if empty:
-        raise DataError(f"{path}: the file is empty, or has a header and no rows")
 
 
 def file_kind(path: Path) -> str:
@@ -60,7 +68,7 @@ def _open(path: Path) -> BufferedIOBase:
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
 
 
-def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+def text_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     """(line number from 1, text with its line end), decoded strictly; a byte order mark is dropped."""
     try:
         codec = codecs.getincrementaldecoder(encoding)
@@ -97,7 +105,7 @@ def _read_delimited(path: Path, settings: SourceSettings) -> Iterator[Row]:
     numbers: list[int] = [0]
 
     def feed() -> Iterator[str]:
-        for number, text in _lines(path, settings.encoding):
+        for number, text in text_lines(path, settings.encoding):
             numbers[0] = number
             yield text
 
@@ -138,7 +146,7 @@ def _header(names: list[str], where: str) -> list[str]:
 
 
 def _read_json_lines(path: Path, settings: SourceSettings) -> Iterator[Row]:
-    for number, line in _lines(path, settings.encoding):
+    for number, line in text_lines(path, settings.encoding):
         if not line.strip():
             continue
         try:
@@ -152,7 +160,7 @@ def _read_json_lines(path: Path, settings: SourceSettings) -> Iterator[Row]:
 
 def _read_json(path: Path, settings: SourceSettings) -> Iterator[Row]:
     """A list of objects, or an object that holds exactly one list (`{"data": [...]}`)."""
-    text = "".join(line for _, line in _lines(path, settings.encoding))
+    text = "".join(line for _, line in text_lines(path, settings.encoding))
     if not text.strip():
         return
     try:
@@ -169,7 +177,7 @@ def _read_json(path: Path, settings: SourceSettings) -> Iterator[Row]:
 
 
 def _read_text(path: Path, settings: SourceSettings) -> Iterator[Row]:
-    for number, line in _lines(path, settings.encoding):
+    for number, line in text_lines(path, settings.encoding):
         yield Row(f"{path} line {number}", {"text": line.rstrip("\r\n")})
 
 

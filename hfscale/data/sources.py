@@ -8,22 +8,22 @@ from __future__ import annotations
 import glob
 import hashlib
 import importlib.resources
+import itertools
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from hfscale import console
+from hfscale.data.docstrings import docstring_files
 from hfscale.data.readers import KINDS, Row, file_kind, read_file
 from hfscale.errors import DataError, did_you_mean
 from hfscale.network import asking_hub
 from hfscale.schemas import SourceSettings
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-BUILTINS = {"tickets": ("train", "test")}
-"""Name -> its splits; the files lie in the package, each with a card."""
+BUILTINS = {"tickets": ("train", "test"), "docstrings": ("train",)}
+"""Name -> its splits; files in the package, each with a card, but for the docstrings of installed packages."""
 
 
 class Source(NamedTuple):
@@ -34,10 +34,13 @@ class Source(NamedTuple):
     hub_id: str | None = None
     split: str = "train"
 
-    def fingerprint(self, settings: SourceSettings) -> str:
-        """sha256 over the files' content; for the Hub, that of `datasets`, which follows the revision."""
+    def fingerprint(self, settings: SourceSettings, most: int | None = None) -> str:
+        """sha256 over the files' content; for the Hub, that of `datasets`, which follows the revision, or the revision
+        itself where only the first `most` rows are taken."""
+        if self.hub_id and most is not None:
+            return f"{self.hub_id} {settings.subset} {self.split} {hub_revision(self.hub_id)}"
         if self.hub_id:
-            return _hub_table(self.hub_id, settings.subset, self.split)._fingerprint
+            return hub_table(self.hub_id, settings.subset, self.split)._fingerprint
         digest = hashlib.sha256()
         for path in self.files:
             digest.update(f"{path}\0{settings.encoding}\0".encode())
@@ -45,30 +48,28 @@ class Source(NamedTuple):
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
-    def rows(self, settings: SourceSettings) -> Iterator[Row]:
-        """All rows in order."""
+    def rows(self, settings: SourceSettings, most: int | None = None) -> Iterator[Row]:
+        """All rows in order; of a Hub data set the first `most`, no more of it downloaded than they need."""
         if self.hub_id:
-            yield from _hub_rows(self.hub_id, settings.subset, self.split)
+            yield from _hub_rows(self.hub_id, settings.subset, self.split, most)
         for path in self.files:
             yield from read_file(path, settings)
 
 
-def find_source(name: str) -> Source:
-    """Resolve a data set's name without reading it.
+def find_source(name: str, corpus: bool = False) -> Source:
+    """Resolve a data set's name without reading it; a `corpus` takes a folder's subfolders too.
 
     Raises:
         DataError: for a file, built-in or split that doesn't exist, with the nearest name that does.
     """
     plain, _, split = name.partition("#")
     if plain.startswith("builtin:"):
-        return _builtin(name, plain.removeprefix("builtin:"), split or "train")
+        return _builtin(name, plain.removeprefix("builtin:"), split or "train", corpus)
     path = Path(name).expanduser()
     if path.is_file():
         return Source(name, (path,))
     if path.is_dir():
-        files = sorted(child for child in path.iterdir() if child.is_file() and file_kind(child) in KINDS)
-        if not files:
-            raise DataError(f"folder {name} holds no data file; known kinds are {', '.join(KINDS)}, plain or .gz")
+        files = _files_in(path, name, corpus)
         _refuse_several_splits(name, files)
         return Source(name, tuple(files))
     if any(character in name for character in "*?["):
@@ -80,6 +81,18 @@ def find_source(name: str) -> Source:
         siblings = [str(path.parent / child.name) for child in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"no such file or folder: {name}{did_you_mean(str(path), siblings)}")
     return Source(name, hub_id=plain, split=split or "train")
+
+
+def _files_in(folder: Path, name: str, nested: bool) -> list[Path]:
+    found = [path for path in (folder.rglob("*") if nested else folder.iterdir()) if path.is_file()]
+    visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    files = sorted(path for path in visible if file_kind(path) in KINDS)
+    if not files:
+        raise DataError(f"folder {name} holds no data file; known kinds are {', '.join(KINDS)}, plain or .gz")
+    if len(files) < len(visible):
+        first = min(set(visible) - set(files))
+        console.warn(f"left out {len(visible) - len(files)} files of {name} of unknown kind; the first: {first.name}")
+    return files
 
 
 def _refuse_several_splits(name: str, files: list[Path]) -> None:
@@ -94,11 +107,15 @@ def _refuse_several_splits(name: str, files: list[Path]) -> None:
         )
 
 
-def _builtin(name: str, builtin: str, split: str) -> Source:
+def _builtin(name: str, builtin: str, split: str, corpus: bool) -> Source:
     if builtin not in BUILTINS:
         raise DataError(f"no built-in data set {builtin}; there are {', '.join(BUILTINS)}")
     if split not in BUILTINS[builtin]:
         raise DataError(f"builtin:{builtin} has no split {split}; it has {', '.join(BUILTINS[builtin])}")
+    if builtin == "docstrings":
+        if not corpus:
+            raise DataError("builtin:docstrings is text for pretraining and has no labels; builtin:tickets has")
+        return Source(name, docstring_files())
     folder = importlib.resources.files("hfscale.data") / "builtin" / builtin
     return Source(name, (Path(str(folder)) / f"{split}.jsonl",))
 
@@ -108,32 +125,47 @@ def looks_like_file(name: str) -> bool:
     return file_kind(Path(name)) in KINDS or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name)
 
 
+def hub_revision(hub_id: str) -> str:
+    """Commit of a Hub data set's main branch."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        with asking_hub(f"data set {hub_id}"):
+            return str(HfApi().dataset_info(hub_id).sha)
+    except (OSError, HfHubHTTPError) as error:
+        raise _unreachable(hub_id, error) from None
+
+
 @lru_cache(maxsize=8)
-def _hub_table(hub_id: str, subset: str | None, split: str) -> Dataset:
+def hub_table(hub_id: str, subset: str | None, split: str, streaming: bool = False) -> Any:
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
         with asking_hub(f"data set {hub_id}"):
-            table = datasets.load_dataset(hub_id, subset, split=split)
+            table = datasets.load_dataset(hub_id, subset, split=split, streaming=streaming)
     except ValueError as error:  # an unknown split or configuration
         raise DataError(f"{hub_id}: {str(error).splitlines()[0]}; see --data.subset and NAME#split") from None
     except (OSError, DatasetNotFoundError, DatasetsError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"can't get {hub_id} from the Hub ({reason}); if it is a local file, check its path, else check the name, "
-            "the network and `hf auth login`"
-        ) from None
-    assert isinstance(table, datasets.Dataset)
+        raise _unreachable(hub_id, error) from None
+    assert isinstance(table, datasets.IterableDataset if streaming else datasets.Dataset)
     return table
 
 
-def _hub_rows(hub_id: str, subset: str | None, split: str) -> Iterator[Row]:
-    table = _hub_table(hub_id, subset, split)
-    names = {name: _label_names(feature) for name, feature in table.features.items()}
-    values: dict[str, Any]
-    for number, values in enumerate(table, start=1):  # type: ignore[assignment]
-        yield Row(f"{hub_id} {split} row {number}", {k: _named(v, names[k]) for k, v in values.items()})
+def _unreachable(hub_id: str, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0]
+    return DataError(
+        f"can't get {hub_id} from the Hub ({reason}); if it is a local file, check its path, else check the name, "
+        "the network and `hf auth login`"
+    )
+
+
+def _hub_rows(hub_id: str, subset: str | None, split: str, most: int | None) -> Iterator[Row]:
+    table = hub_table(hub_id, subset, split, streaming=most is not None)
+    names = {name: _label_names(feature) for name, feature in (table.features or {}).items()}
+    for number, values in enumerate(itertools.islice(table, most), start=1):
+        yield Row(f"{hub_id} {split} row {number}", {k: _named(v, names.get(k)) for k, v in values.items()})
 
 
 def _label_names(feature: Any) -> list[str] | None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hfscale import console
+from hfscale.data.conll import is_conll
 from hfscale.data.examples import load_examples
 from hfscale.data.readers import file_kind
 from hfscale.data.sources import BUILTINS, Source, find_source
 from hfscale.errors import DataError, SettingsError
-from hfscale.schemas import DataSettings, ProblemType
+from hfscale.schemas import DataSettings, ImageDataSettings, SourceSettings, Task, with_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 _DEFAULT_FRACTION = 0.1
+_HASHED: dict[Task, str] = {"token_classification": "words", "question_answering": "text_pair"}
+"""Whose copies must fall on the same side; of questions the context, for their answers stand in it."""
 
 
 class Splits(NamedTuple):
@@ -39,21 +42,24 @@ class Splits(NamedTuple):
         return Splits(train, *others)
 
 
-def load_splits(settings: DataSettings, problem_type: ProblemType) -> Splits:
+def load_splits(settings: DataSettings, task: Task) -> Splits:
     """Load what the settings name, and hold out a part of `train` where no validation source is given.
 
     Raises:
         DataError: for data that can't be read, or a held-out part that would be empty.
     """
+    settings = with_columns(settings, task)
     test_name = settings.test or _own_test(settings.train)
     names = [name for name in (settings.train, settings.validation, test_name) if name]
-    _refuse_idle(settings, [find_source(name) for name in names])
-    train = load_examples(settings.train, settings, problem_type)
+    refuse_idle(settings, [find_source(name) for name in names], task)
+    train = load_examples(settings.train, settings, task)
     if settings.validation:
-        validation = load_examples(settings.validation, settings, problem_type)
+        validation = load_examples(settings.validation, settings, task)
     else:
-        train, validation = _hold_out(train, settings)
-    test = load_examples(test_name, settings, problem_type) if test_name else None
+        train, validation = hold_out(
+            train, (f"{text}".encode() for text in train[_HASHED.get(task, "text")]), settings
+        )
+    test = load_examples(test_name, settings, task) if test_name else None
     sizes = [f"{len(train):,} training"]
     sizes += [f"{len(validation):,} validation"] if validation else []
     sizes += [f"{len(test):,} test"] if test else []
@@ -61,14 +67,17 @@ def load_splits(settings: DataSettings, problem_type: ProblemType) -> Splits:
     return Splits(train, validation, test)
 
 
-def _refuse_idle(settings: DataSettings, sources: list[Source]) -> None:
-    """Refuse settings that no source heeds."""
-    kinds = {file_kind(path) for source in sources for path in source.files}
-    delimited, text = kinds & {".csv", ".tsv"}, kinds - {".parquet"}
+def refuse_idle(settings: SourceSettings, sources: list[Source], task: Task | None = None) -> None:
+    """Refuse settings that no source heeds, read for `task`."""
+    paths = [path for source in sources for path in source.files]
+    tagged = task == "token_classification"
+    kinds = {"conll" if tagged and is_conll(path) else file_kind(path) for path in paths}
+    quoted, text = kinds & {".csv", ".tsv"}, kinds - {".parquet"}
+    delimited = quoted | kinds & {"conll"}
     idle = {
         "columns": settings.columns is not None and not delimited,
         "delimiter": settings.delimiter is not None and not delimited,
-        "quoting": not settings.quoting and not delimited,
+        "quoting": not settings.quoting and not quoted,
         "encoding": settings.encoding != "utf-8" and not text,
         "subset": settings.subset is not None and not any(source.hub_id for source in sources),
     }
@@ -83,8 +92,10 @@ def _own_test(train: str) -> str | None:
     return f"{train}#test" if train.startswith("builtin:") and "test" in BUILTINS.get(name, ()) else None
 
 
-def _hold_out(table: Dataset, settings: DataSettings) -> tuple[Dataset, Dataset | None]:
-    """Split by a hash of the text: exact copies of a text fall on the same side, and new rows move no old one.
+def hold_out(
+    table: Dataset, contents: Iterable[bytes], settings: DataSettings | ImageDataSettings
+) -> tuple[Dataset, Dataset | None]:
+    """Split by a hash of each row's content: exact copies fall on the same side, and new rows move no old one.
 
     A row whose label no kept row has stays in training: it could only be refused as unknown.
     """
@@ -94,8 +105,8 @@ def _hold_out(table: Dataset, settings: DataSettings) -> tuple[Dataset, Dataset 
     below = fraction * 2**64
     held: list[int] = []
     kept: list[int] = []
-    for row, text in enumerate(table["text"]):
-        digest = hashlib.blake2b(f"{settings.split_seed}\0{text}".encode(), digest_size=8).digest()
+    for row, content in enumerate(contents):
+        digest = hashlib.blake2b(f"{settings.split_seed}\0".encode() + content, digest_size=8).digest()
         (held if int.from_bytes(digest) < below else kept).append(row)
     labels = [_names_of(label) for label in table["label"]]
     learned = set[str]().union(*(labels[row] for row in kept))

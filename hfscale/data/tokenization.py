@@ -8,6 +8,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from hfscale import console
+from hfscale.data.spans import tokenize_questions
+from hfscale.data.subwords import tokenize_words
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -16,13 +18,36 @@ if TYPE_CHECKING:
     from hfscale.data.labels import Labels
 
 
-def tokenize(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Labels) -> Dataset:
-    """Add the columns `input_ids` (and `token_type_ids` where the model has them), `length` in tokens, and `labels`.
+def tokenize(
+    table: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    labels: Labels,
+    stride: int | None = None,
+) -> Dataset:
+    """Add the columns `input_ids` (and `token_type_ids` where the model has them), `length` in tokens, and targets:
+    `labels`, for words `token_labels`, one per token.
 
-    Examples over `max_length` tokens, special ones counted, are cut at the end (of the longer text of a pair) and
-    counted aloud. A fast tokenizer uses all cores by itself; a slow one gets a process per core.
+    Texts over `max_length` tokens, special ones counted, are cut at the end (of the longer text of a pair) and counted
+    aloud. Sentences of tagged words are split, and contexts read in windows that share `stride` tokens: one row each,
+    `example` being the row of `table` it stems from. A fast tokenizer uses all cores by itself; a slow one, which can
+    only read texts, gets a process per core.
+
+    Raises:
+        DataError: for a label that no training example has, and a question that leaves no room for its context.
+        ModelError: for words or spans and a tokenizer that can't say where its tokens stand.
     """
+    key = _fingerprint(table, tokenizer, max_length, labels, stride)
+    if labels.task == "token_classification":
+        return tokenize_words(table, tokenizer, max_length, labels, key)
+    if labels.task == "question_answering":
+        return tokenize_questions(table, tokenizer, max_length, stride, key)
+    return _tokenize_texts(table, tokenizer, max_length, labels, key)
 
+
+def _tokenize_texts(
+    table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Labels, key: str
+) -> Dataset:
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         encoded = tokenizer(
             batch["text"],
@@ -46,7 +71,7 @@ def tokenize(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
         encode,
         batched=True,
         num_proc=slow_processes,
-        new_fingerprint=_fingerprint(table, tokenizer, max_length),
+        new_fingerprint=key,
         desc="tokenizing",
     )
     num_cut = sum(encoded["cut"])
@@ -55,13 +80,19 @@ def tokenize(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
     return encoded.remove_columns("cut").add_column("labels", targets)  # type: ignore[call-arg]
 
 
-def _fingerprint(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
+def _fingerprint(
+    table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Labels, stride: int | None
+) -> str:
+    key = f"{table._fingerprint}\0{tokenizer_fingerprint(tokenizer)}\0{max_length}"
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the token ids depend on. `datasets` would pickle the tokenizer, whose state changes with every call."""
     backend = json.dumps(tokenizer.get_vocab())
     if tokenizer.is_fast:
         fast: Any = tokenizer
         parts = json.loads(fast.backend_tokenizer.to_str())
         backend = json.dumps({name: part for name, part in parts.items() if name not in ("truncation", "padding")})
-    kind = (type(tokenizer).__name__, tokenizer.model_input_names, tokenizer.truncation_side, max_length)
-    key = f"{table._fingerprint}\0{kind}\0{backend}"
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+    kind = (type(tokenizer).__name__, tokenizer.model_input_names, tokenizer.truncation_side)
+    return hashlib.sha256(f"{kind}\0{backend}".encode()).hexdigest()

@@ -1,6 +1,13 @@
+from .baselines import score_baselines as score_baselines
 from .baselines import text_baselines as text_baselines
 from .curve import plot_learning_curve as plot_learning_curve
+from .language import score_language_model as score_language_model
+from .language import unigram_baseline as unigram_baseline
+from .language import write_samples as write_samples
 from .metrics import compute_metrics as compute_metrics
+from .pixel_baselines import image_baselines as image_baselines
+from .predict import predict_answers as predict_answers
+from .predict import predict_tags as predict_tags
 from .predict import predict_texts as predict_texts
 from .score import predict_logits as predict_logits
 from .score import score_classifier as score_classifier

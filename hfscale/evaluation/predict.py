@@ -1,14 +1,28 @@
-"""Labels for new texts."""
+"""Labels for new texts, tags for their words, answers to questions."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+
+from hfscale.data.labels import SPAN_OR_NONE
+from hfscale.data.spans import span_windows
+from hfscale.data.subwords import word_windows
+from hfscale.data.tags import entities, is_plain
+from hfscale.evaluation.answers import Window, best_answer
+from hfscale.training.losses import logits_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from hfscale.schemas import Task
+
+_WORD = re.compile(r"\w+(?:[-.'\u2019]\w+)*|[^\w\s]")
+"""Words of plain text: letters and digits with hyphens, points and apostrophes between them; other marks alone."""
 
 
 def predict_texts(
@@ -34,6 +48,85 @@ def predict_texts(
             given = dict(zip(("text", "text_pair"), texts[row], strict=False))
             predictions[row] = given | _decode(model.config, output)
     return predictions
+
+
+def predict_tags(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str | list[str]],
+    max_length: int,
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    """One object per sentence, a text or a list of words, in order: `words`, their `tags` and, unless tags are plain,
+    the `entities` that they mark: `label`, `text`, and the first word and the word after the last as `words`.
+
+    A text is split into words and punctuation marks first. Every word gets a tag, however long the sentence is.
+    """
+    words = [_WORD.findall(sentence) if isinstance(sentence, str) else sentence for sentence in sentences]
+    windows = list(word_windows(tokenizer, words, max_length))
+    config: Any = model.config
+    names = [config.id2label[number] for number in range(config.num_labels)]
+    tags: list[list[str]] = [[] for _ in words]
+    outputs = _outputs(model, tokenizer, "token_classification", [window.inputs for window in windows], batch_size)
+    for window, output in zip(windows, outputs, strict=True):
+        best = output[window.first_tokens].argmax(-1)
+        tags[window.sentence].extend(names[number] for number in best)
+    predictions = [{"words": given, "tags": found} for given, found in zip(words, tags, strict=True)]
+    if not is_plain(names):
+        for prediction in predictions:
+            prediction["entities"] = [
+                {"label": kind, "text": " ".join(prediction["words"][first:last]), "words": [first, last]}
+                for kind, first, last in entities(prediction["tags"])
+            ]
+    return predictions
+
+
+def predict_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[tuple[str, str]],
+    max_length: int,
+    batch_size: int,
+    stride: int | None = None,
+) -> list[dict[str, Any]]:
+    """One object per question with its context, in order: `question`, `answer`, its characters of the context from
+    `start` to before `end`, and `score`, the probability among all spans. A model that has learned from questions
+    without an answer may give an empty one.
+    """
+    asked, contexts = [question for question, _ in questions], [context for _, context in questions]
+    where = [f"question {number}" for number in range(1, len(questions) + 1)]
+    windows = list(span_windows(tokenizer, asked, contexts, max_length, stride, where)) if questions else []
+    outputs = _outputs(model, tokenizer, "question_answering", [window.inputs for window in windows], batch_size)
+    found: list[list[Window]] = [[] for _ in questions]
+    for window, output in zip(windows, outputs, strict=True):
+        found[window.question].append(Window(output, window.starts, window.ends, window.none))
+    config: Any = model.config
+    may_be_none = config.id2label[0] == SPAN_OR_NONE[0]
+    answers = [best_answer(part, context, may_be_none) for part, context in zip(found, contexts, strict=True)]
+    return [
+        {"question": question, "answer": text, "start": start, "end": end, "score": score}
+        for question, (text, start, end, score) in zip(asked, answers, strict=True)
+    ]
+
+
+def _outputs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    windows: Sequence[dict[str, list[int]]],
+    batch_size: int,
+) -> list[np.ndarray]:
+    """(tokens, outputs) logits of each window, padding included; windows of similar length run together."""
+    order = sorted(range(len(windows)), key=lambda row: -len(windows[row]["input_ids"]))
+    outputs: dict[int, np.ndarray] = {}
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        columns = {name: [windows[row][name] for row in rows] for name in windows[rows[0]]}
+        inputs = tokenizer.pad(columns, padding_side="right", return_tensors="pt").to(model.device)
+        with torch.inference_mode():
+            logits = logits_of(task, model, dict(inputs)).float().cpu().numpy()
+        outputs.update(zip(rows, logits, strict=True))
+    return [outputs[row] for row in range(len(windows))]
 
 
 def _decode(config: Any, logits: torch.Tensor) -> dict[str, Any]:

@@ -1,1 +1,3 @@
 from .card import model_card as model_card
+from .image_card import image_model_card as image_model_card
+from .language_card import language_model_card as language_model_card

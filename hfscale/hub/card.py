@@ -11,6 +11,7 @@ import yaml
 from hfscale.data.sources import looks_like_file
 from hfscale.models import origin_of
 
+_PIPELINES = {"token_classification": "token-classification", "question_answering": "question-answering"}
 _MANY = 30  # labels that a card lists one by one
 
 
@@ -19,55 +20,92 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
 
     Local files are named by their last part only: no path of the machine gets into what may be published.
     """
-    base, is_local = origin_of(config.model.name), _is_local(config.model.name)
+    made, base = _origin(config.model)
     metadata: dict[str, Any] = {
         "library_name": "transformers",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": _PIPELINES.get(config.task, "text-classification"),
         "tags": ["hfscale"],
     }
-    if not is_local:
+    if base:
         metadata["base_model"] = base
     scores = {"This model": result["metrics"], **result.get("baselines", {})}
-    shown = ", ".join(label_names[:_MANY]) + (
-        f" and {len(label_names) - _MANY} more" if len(label_names) > _MANY else ""
-    )
     held_out = {
-        "test": f"On test rows ({_last_part(config.data.test or config.data.train)})",
+        "test": f"On test rows ({last_part(config.data.test or config.data.train)})",
         "validation": "On validation rows, which also chose the best step, so that new rows may fare a little worse",
     }.get(result["held_out"] or "", "No rows were held out")
     return (
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
-        f"# {_last_part(base)} fine-tuned on {_last_part(config.data.train)}\n\n"
-        f"Task: {config.task}. Outputs: {shown}.\n\n"
+        f"# {made} on {last_part(config.data.train)}\n\n"
+        f"Task: {config.task}. Outputs: {shown_names(label_names)}.\n\n"
         "## Results\n\n"
-        f"{held_out}{_how_many(result)}:\n\n{_table(scores)}\n"
-        "`majority` always answers the most frequent label; `tfidf` is a linear model over words and word pairs.\n\n"
+        f"{held_out}{_how_many(result)}:\n\n{score_table(scores)}\n"
+        f"{_about_baselines(scores)}"
         "## Training\n\n"
         f"{result['num_examples']['train']:,} examples; {result['steps']:,} steps of {config.train.global_batch_size} "
         f"({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning rate of {config.optim.lr}, "
         f"{config.optim.schedule} schedule, seed {config.train.seed}; {result['train_seconds']:.0f} seconds on "
         f"{result['num_processes']} process(es).\n\n"
-        "## Use\n\n"
-        "```python\nfrom transformers import pipeline\n\n"
-        'pipeline("text-classification", "PATH_OR_HUB_ID")("your text")\n```\n'
+        f"## Use\n\n{_usage(config)}"
     )
+
+
+def _about_baselines(scores: dict[str, Any]) -> str:
+    lines = {
+        "majority": "`majority` always answers the most frequent label.",
+        "tfidf": "`tfidf` is a linear model over words and word pairs.",
+        "frequent_tag": "`frequent_tag` gives each word the tag that it has most often in the training examples.",
+    }
+    found = [line for name, line in lines.items() if name in scores]
+    return "\n".join(found) + "\n\n" if found else ""
+
+
+def _usage(config: Any) -> str:
+    if config.task == "question_answering":
+        return '```bash\nhfscale predict PATH --text "your question" "the context that answers it"\n```\n'
+    task = _PIPELINES.get(config.task, "text-classification")
+    return (
+        "```python\nfrom transformers import pipeline\n\n"
+        f'pipeline("{task}", "PATH_OR_HUB_ID"{_own_code(config.model)})("your text")\n```\n'
+    )
+
+
+def _origin(model: Any) -> tuple[str, str | None]:
+    """How the model came about, for a title; and the Hub id or built-in that its weights stem from, if any."""
+    name = getattr(model, "name", None)
+    if name is None:
+        return f"{model.title[0].upper()}{model.title[1:]} trained", None
+    base = origin_of(name)
+    if getattr(model, "random_weights", False):
+        return f"{last_part(base)} trained from random weights", None
+    return f"{last_part(base)} fine-tuned", None if is_local(name) else base
+
+
+def _own_code(model: Any) -> str:
+    """A model that transformers doesn't know brings its code along in the folder."""
+    return "" if hasattr(model, "name") else ", trust_remote_code=True"
+
+
+def shown_names(label_names: Sequence[str]) -> str:
+    """The labels one by one, as long as there are not too many."""
+    more = f" and {len(label_names) - _MANY} more" if len(label_names) > _MANY else ""
+    return ", ".join(label_names[:_MANY]) + more
 
 
 def _how_many(result: dict[str, Any]) -> str:
     return f" ({result['num_examples'][result['held_out']]:,} examples)" if result["held_out"] else ""
 
 
-def _last_part(name: str) -> str:
-    return Path(name).name if _is_local(name) else name
+def last_part(name: str) -> str:
+    return Path(name).name if is_local(name) else name
 
 
-def _is_local(name: str) -> bool:
+def is_local(name: str) -> bool:
     """True for a file, folder or glob; False for a built-in or a Hub id."""
     plain = name.partition("#")[0]
     return not name.startswith("builtin:") and (looks_like_file(plain) or Path(name).expanduser().exists())
 
 
-def _table(scores: dict[str, dict[str, float]]) -> str:
+def score_table(scores: dict[str, dict[str, float]]) -> str:
     names = list(dict.fromkeys(name for values in scores.values() for name in values))
     lines = ["| | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
     for row, values in scores.items():

@@ -1,4 +1,16 @@
 from .builtin import origin_of as origin_of
+from .from_scratch import new_rnn_classifier as new_rnn_classifier
+from .image import ImageClassifier as ImageClassifier
+from .image import load_image_classifier as load_image_classifier
+from .image import save_image_classifier as save_image_classifier
+from .language import LanguageModel as LanguageModel
+from .language import load_causal_model as load_causal_model
+from .language import load_masked_model as load_masked_model
+from .language import load_tokenizer as load_tokenizer
+from .language import save_language_model as save_language_model
+from .rnn import RnnConfig as RnnConfig
+from .rnn import RnnForSequenceClassification as RnnForSequenceClassification
+from .targets import prepare_language_model as prepare_language_model
 from .text import TextClassifier as TextClassifier
 from .text import load_text_classifier as load_text_classifier
 from .text import save_text_classifier as save_text_classifier

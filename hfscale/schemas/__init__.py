@@ -4,15 +4,29 @@ The string under a field is its help text, and the only place where it is writte
 first words. `__post_init__` raises `ValueError` naming the flag and the way out.
 """
 
+from hfscale.schemas.checks import require as require
 from hfscale.schemas.data import DataSettings as DataSettings
 from hfscale.schemas.data import SourceSettings as SourceSettings
+from hfscale.schemas.language import CausalModelSettings as CausalModelSettings
 from hfscale.schemas.language import CorpusSettings as CorpusSettings
 from hfscale.schemas.language import LanguageModelSettings as LanguageModelSettings
+from hfscale.schemas.language import MaskedModelSettings as MaskedModelSettings
+from hfscale.schemas.language import MaskSettings as MaskSettings
+from hfscale.schemas.language import SampleSettings as SampleSettings
 from hfscale.schemas.language import TokenizerSettings as TokenizerSettings
+from hfscale.schemas.language import check_metric as check_metric
+from hfscale.schemas.language import check_tokenizer as check_tokenizer
+from hfscale.schemas.model import ClassifierModelSettings as ClassifierModelSettings
 from hfscale.schemas.model import ModelSettings as ModelSettings
 from hfscale.schemas.optim import OptimSettings as OptimSettings
+from hfscale.schemas.rnn import RnnSettings as RnnSettings
 from hfscale.schemas.tasks import METRICS as METRICS
-from hfscale.schemas.tasks import ProblemType as ProblemType
+from hfscale.schemas.tasks import Task as Task
+from hfscale.schemas.tasks import check_best_metric as check_best_metric
 from hfscale.schemas.tasks import check_task as check_task
+from hfscale.schemas.tasks import with_columns as with_columns
 from hfscale.schemas.train import Tracker as Tracker
 from hfscale.schemas.train import TrainSettings as TrainSettings
+from hfscale.schemas.vision import AugmentSettings as AugmentSettings
+from hfscale.schemas.vision import CnnSettings as CnnSettings
+from hfscale.schemas.vision import ImageDataSettings as ImageDataSettings

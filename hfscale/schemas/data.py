@@ -19,9 +19,9 @@ class SourceSettings:
     subset: str | None = None
     """Configuration of a Hub data set (`cola` of `nyu-mll/glue`)."""
     columns: list[str] | None = None
-    """Column names for csv and tsv files without a header line."""
+    """Column names for csv and tsv files without a header line, and for CoNLL files."""
     delimiter: str | None = None
-    """Field separator of csv files; by default a comma, and a tab for .tsv."""
+    """Field separator of csv files; by default a comma, and a tab for .tsv; of CoNLL files tabs or blanks."""
     quoting: bool = True
     """Whether csv and tsv fields may be quoted; false takes every `"` as a plain character."""
     encoding: str = "utf-8"
@@ -49,21 +49,28 @@ class DataSettings(SourceSettings):
 
     test: str | None = None
     """Source to report the final model on; without it the validation rows are (a built-in brings its own)."""
-    text: str | list[str] = "text"
-    """Column with the text, or a list of two columns for sentence pairs."""
-    label: str | list[str] = "label"
-    """Column with the label; a list of 0/1 columns for several labels at once."""
+    text: str | list[str] | None = None
+    """Column with the text (`text` by default), or a list of two columns for sentence pairs; for token_classification
+    the column with the words (`tokens`), for question_answering the two of question and context."""
+    label: str | list[str] | None = None
+    """Column with the label (`label` by default), or a list of 0/1 columns for several labels at once; for
+    token_classification the column with the tags (`tags`), for question_answering that of the `answers`."""
     label_separator: str | None = None
     """Separates several labels inside one cell (multi-label classification)."""
     max_length: int | None = None
-    """Tokens per example, longer ones are cut (and counted); by default the model's own limit."""
+    """Tokens per example; by default the model's own limit, and at most 384 for question_answering. Longer texts are
+    cut (and counted), longer sentences split at a word, longer contexts read in windows."""
+    stride: int | None = None
+    """Tokens that neighbouring windows of a long context share (question_answering); 128 by default, at most a third
+    of `max_length`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        texts = [self.text] if isinstance(self.text, str) else self.text
+        texts = self.text if isinstance(self.text, list) else [self.text]
         require(1 <= len(texts) <= 2, "--data.text takes one column or a list of two")
         require(self.max_length is None or self.max_length >= 4, "--data.max_length must be at least 4 tokens")
+        require(self.stride is None or self.stride >= 0, f"--data.stride must not be negative, got {self.stride}")
         require(
-            self.label_separator is None or isinstance(self.label, str),
+            self.label_separator is None or not isinstance(self.label, list),
             "--data.label_separator has no effect when --data.label lists several columns; leave one of them out",
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hfscale.schemas.checks import require
 from hfscale.schemas.data import SourceSettings
 from hfscale.schemas.model import ModelSettings
+from hfscale.schemas.train import TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class TokenizerSettings:
             self.kind != "bpe" or self.lowercase is None,
             "--tokenizer.lowercase has no effect with --tokenizer.kind bpe; leave it out",
         )
-        least = 257 if self.kind == "bpe" else 64
+        least = 258 if self.kind == "bpe" else 64  # the 256 bytes, the end and the padding
         require(
             self.vocab_size is None or self.vocab_size >= least,
             f"--tokenizer.vocab_size must be at least {least}, got {self.vocab_size}",
@@ -92,3 +93,87 @@ class LanguageModelSettings(ModelSettings):
                 self.name is None or getattr(self, name) is None,
                 f"--model.{name} has no effect when --model.name is given; leave one of them out",
             )
+        for name in ("revision", "trust_remote_code"):
+            require(
+                self.name is not None or not getattr(self, name),
+                f"--model.{name} has no effect without --model.name; leave it out",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedModelSettings(LanguageModelSettings):
+    """A masked language model to continue from, or the shape of a new one."""
+
+    type: Literal["bert", "roberta", "modernbert", "electra"] | None = None
+    """Architecture of a new model; bert by default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.name is None or self.type is None, "--model.type has no effect when --model.name is given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalModelSettings(LanguageModelSettings):
+    """A causal language model to continue from, or the shape of a new one."""
+
+    type: Literal["gpt2", "llama", "qwen3"] | None = None
+    """Architecture of a new model; gpt2 by default."""
+    num_kv_heads: int | None = None
+    """Key and value heads of a new llama or qwen3; as many as attention heads by default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.name is None or self.type is None, "--model.type has no effect when --model.name is given")
+        require(
+            self.num_kv_heads is None or self.type in ("llama", "qwen3"),
+            "--model.num_kv_heads has no effect without --model.type llama or qwen3; leave it out",
+        )
+        kv_heads = self.num_kv_heads
+        require(kv_heads is None or kv_heads >= 1, f"--model.num_kv_heads must be at least 1, got {kv_heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSettings:
+    """Which tokens are to be guessed."""
+
+    fraction: float = 0.15
+    """Share of the tokens; of these 80% are masked, 10% replaced at random, 10% left as they are."""
+    whole_words: bool = False
+    """Choose all tokens of a word together."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.fraction < 1, f"--mask.fraction must be in (0, 1), got {self.fraction}")
+
+
+def check_tokenizer(model: LanguageModelSettings, tokenizer: TokenizerSettings) -> None:
+    """Refuse settings of a tokenizer to train beside a model that brings its own; for a recipe's `__post_init__`."""
+    for name in ("kind", "vocab_size", "lowercase"):
+        require(
+            model.name is None or getattr(tokenizer, name) is None,
+            f"--tokenizer.{name} has no effect when --model.name is given: the model brings its own; leave it out",
+        )
+
+
+def check_metric(train: TrainSettings) -> None:
+    """Refuse a metric that no language model is measured by."""
+    measured = ("bits_per_byte", "perplexity", "loss")
+    require(
+        train.best_metric in (None, *measured),
+        f"--train.best_metric {train.best_metric} is not measured here; there are {', '.join(measured)}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """Text that the model writes at each evaluation."""
+
+    prompts: list[str] = field(default_factory=lambda: [""])
+    """Beginnings to go on from; an empty one starts a document."""
+    max_new_tokens: int = 48
+    """Tokens to write for each; 0 for no samples."""
+    temperature: float = 0.8
+    """Below 1 the likely words become likelier; 0 always takes the likeliest."""
+
+    def __post_init__(self) -> None:
+        require(self.max_new_tokens >= 0, "--samples.max_new_tokens must not be negative")
+        require(self.temperature >= 0, "--samples.temperature must not be negative")

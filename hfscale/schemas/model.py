@@ -15,3 +15,11 @@ class ModelSettings:
     """Branch, tag or commit of a Hub model."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; only for authors you trust."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierModelSettings(ModelSettings):
+    """Which model to start from, or to take the shape of."""
+
+    random_weights: bool = False
+    """Keep architecture and tokenizer, draw all weights anew: the baseline that shows what pretraining is worth."""

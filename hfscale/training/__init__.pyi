@@ -1,3 +1,4 @@
+from .language_loss import language_model_loss as language_model_loss
 from .loop import FitResult as FitResult
 from .loop import fit as fit
 from .losses import classification_loss as classification_loss

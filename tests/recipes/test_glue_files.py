@@ -1,10 +1,10 @@
-"""The public GLUE files, as they are distributed, load with settings alone. They are no part of the project."""
+"""Public files, as they are distributed, load with settings alone. They are no part of the project."""
 
 from typing import Any
 
 import pytest
 
-from hfscale.data import load_splits
+from hfscale.data import Labels, load_splits
 from hfscale.schemas import DataSettings
 from tests.support.commands import ROOT
 
@@ -27,3 +27,22 @@ def test_loads(name: str) -> None:
     assert (len(splits.train), len(splits.validation)) == (num_train, num_dev)
     assert len(set(splits.train["label"])) == num_labels
     assert all(text.strip() for text in splits.train["text"])
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the CoNLL-2000 files in ../shared/data")
+def test_conll2000_loads() -> None:
+    files = {name: str(DATA / "conll2000" / f"{name}.txt.gz") for name in ("train", "test")}
+    settings = DataSettings(**files, columns=["tokens", "pos", "chunk"], label="chunk", validation_fraction=0.0)
+    splits = load_splits(settings, "token_classification")
+    assert splits.test
+    assert (len(splits.train), len(splits.test)) == (8_936, 2_012)
+    labels = Labels.of(splits.train, "token_classification")
+    assert len(labels.names) == 23 and len(labels.encode(splits.test)) == 2_012
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the XQuAD file in ../shared/data")
+def test_xquad_loads() -> None:
+    path = str(DATA / "xquad" / "xquad.en.json")
+    splits = load_splits(DataSettings(train=path, validation_fraction=0.0), "question_answering")
+    assert len(splits.train) == 1_190
+    assert all(len(answers["text"]) == 1 for answers in splits.train["label"])

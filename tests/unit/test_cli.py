@@ -85,6 +85,16 @@ def test_mistakes(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "gap.csv line 3: no text" in printed and "--data" not in printed
 
 
+def test_settings_that_the_file_does_not_heed(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, text = write(tmp_path / "a.jsonl", '{"review": "good"}\n'), write(tmp_path / "a.txt", "good\n")
+    for path in (lines, text):
+        for name, value in (("delimiter", ";"), ("columns", "a"), ("quoting", "false"), ("quoting", "true")):
+            printed = mistake(capsys, run_folder, "--file", path, f"--{name}", value)
+            assert f"--{name} has no effect on {path}" in printed
+
+
 def test_a_model_without_a_trained_head_is_refused(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "holds no trained classifier" in mistake(capsys, tiny_model, "--text", "x")
 

@@ -144,6 +144,8 @@ def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
 def test_the_last_lines_can_be_pasted_into_a_shell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], example: dict[str, str]
 ) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
     say_result(tmp_path, RESULT, predict_commands(tmp_path, [{**example, "label": "x"}]))
     shown = capsys.readouterr().out.partition("try it     ")[2].strip()
     predict, _, code = shown.rpartition("\n           python -c ")

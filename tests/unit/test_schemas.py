@@ -7,7 +7,21 @@ from typing import Any
 
 import pytest
 
-from hfscale.schemas import METRICS, DataSettings, OptimSettings, TrainSettings, check_task
+from hfscale.schemas import (
+    METRICS,
+    CausalModelSettings,
+    CorpusSettings,
+    DataSettings,
+    MaskedModelSettings,
+    MaskSettings,
+    OptimSettings,
+    SampleSettings,
+    TokenizerSettings,
+    TrainSettings,
+    check_metric,
+    check_task,
+    check_tokenizer,
+)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +100,11 @@ def test_the_metrics_that_settings_know_are_those_that_are_measured() -> None:
         "single_label_classification": [0, 1, 1],
         "multi_label_classification": [[0, 1], [1, 1]],
         "regression": [0.5, 1.0],
+        "token_classification": [["B-X", "O"]],
     }
     for task, names in METRICS.items():
-        assert (*compute_metrics(task, rows[task], rows[task], 2), "loss") == names
+        right, given = ([["a"]], ["a"]) if task == "question_answering" else (rows[task], rows[task])
+        assert (*compute_metrics(task, given, right, 2), "loss") == names
 
 
 def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +126,64 @@ def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch) ->
 def test_values_that_no_run_can_use(block: Any, values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"--.*{list(values)[-1]}"):
         block(**values)
+
+
+@pytest.mark.parametrize(
+    "block, given, named",
+    [
+        (CorpusSettings, {"max_length": 7}, "--data.max_length must be at least 8"),
+        (CorpusSettings, {"max_documents": 1}, "--data.max_documents must be at least 2"),
+        (CorpusSettings, {"validation": "v.txt", "split_seed": 1}, "--data.split_seed has no effect"),
+        (TokenizerSettings, {"name": "x", "kind": "bpe"}, "--tokenizer.kind has no effect when --tokenizer.name"),
+        (TokenizerSettings, {"name": "x", "vocab_size": 300}, "--tokenizer.vocab_size has no effect"),
+        (TokenizerSettings, {"name": "x", "lowercase": False}, "--tokenizer.lowercase has no effect"),
+        (TokenizerSettings, {"kind": "bpe", "lowercase": True}, "--tokenizer.lowercase has no effect"),
+        (TokenizerSettings, {"kind": "bpe", "vocab_size": 257}, "--tokenizer.vocab_size must be at least 258"),
+        (TokenizerSettings, {"vocab_size": 63}, "--tokenizer.vocab_size must be at least 64"),
+        (MaskedModelSettings, {"name": "x", "type": "bert"}, "--model.type has no effect"),
+        (MaskedModelSettings, {"hidden_size": 0}, "--model.hidden_size must be at least 1"),
+        (MaskedModelSettings, {"dropout": 1.0}, "--model.dropout must be in [0, 1)"),
+        (MaskedModelSettings, {"dropout": -0.1}, "--model.dropout must be in [0, 1)"),
+        (CausalModelSettings, {"name": "x", "type": "gpt2"}, "--model.type has no effect"),
+        (CausalModelSettings, {"num_kv_heads": 2}, "--model.num_kv_heads has no effect without --model.type"),
+        (CausalModelSettings, {"name": "x", "num_kv_heads": 2}, "--model.num_kv_heads has no effect"),
+        (CausalModelSettings, {"type": "llama", "num_kv_heads": 0}, "--model.num_kv_heads must be at least 1"),
+        (CausalModelSettings, {"revision": "main"}, "--model.revision has no effect without --model.name"),
+        (MaskedModelSettings, {"trust_remote_code": True}, "--model.trust_remote_code has no effect without"),
+        (MaskSettings, {"fraction": 0.0}, "--mask.fraction"),
+        (MaskSettings, {"fraction": 1.0}, "--mask.fraction"),
+        (SampleSettings, {"max_new_tokens": -1}, "--samples.max_new_tokens"),
+        (SampleSettings, {"temperature": -0.1}, "--samples.temperature"),
+    ],
+)
+def test_a_block_of_pretraining_refuses(block: type, given: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        block(**({"train": "t.txt"} if block is CorpusSettings else {}), **given)
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "num_layers", "num_heads", "intermediate_size", "dropout"])
+def test_the_shape_of_a_model_that_has_one(name: str) -> None:
+    value: Any = 0.0 if name == "dropout" else 4
+    with pytest.raises(ValueError, match=f"--model.{name} has no effect when --model.name is given"):
+        MaskedModelSettings(name="x", **{name: value})
+
+
+def test_settings_of_a_tokenizer_beside_a_model() -> None:
+    model = CausalModelSettings(name="x")
+    for tokenizer in (
+        TokenizerSettings(vocab_size=300),
+        TokenizerSettings(kind="bpe"),
+        TokenizerSettings(lowercase=True),
+    ):
+        with pytest.raises(ValueError, match=r"has no effect when --model.name is given: the model brings its own"):
+            check_tokenizer(model, tokenizer)
+        check_tokenizer(CausalModelSettings(), tokenizer)
+    check_tokenizer(model, TokenizerSettings(name="y"))
+
+
+def test_metrics_of_a_language_model() -> None:
+    for name in (None, "bits_per_byte", "perplexity", "loss"):
+        check_metric(TrainSettings(output_dir="x", best_metric=name))
+    with pytest.raises(ValueError, match=r"--train.best_metric accuracy is not measured here; there are bits"):
+        check_metric(TrainSettings(output_dir="x", best_metric="accuracy"))

@@ -15,13 +15,13 @@ from tests.support.rows import settings_for, write
 SINGLE, SEVERAL, NUMBER = "single_label_classification", "multi_label_classification", "regression"
 
 
-def load(path: Path, problem_type: Any = SINGLE, **changed: Any) -> Any:
-    return load_examples(str(path), settings_for(path, **changed), problem_type)
+def load(path: Path, task: Any = SINGLE, **changed: Any) -> Any:
+    return load_examples(str(path), settings_for(path, **changed), task)
 
 
-def refusal(path: Path, problem_type: Any = SINGLE, **changed: Any) -> str:
+def refusal(path: Path, task: Any = SINGLE, **changed: Any) -> str:
     with pytest.raises(DataError) as caught:
-        load(path, problem_type, **changed)
+        load(path, task, **changed)
     assert "\n" not in str(caught.value)
     return str(caught.value).replace(f"{path.parent}/", "")
 
@@ -43,7 +43,7 @@ def test_other_columns_and_pairs(tmp_path: Path) -> None:
 
 def test_text_alone_needs_no_label(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "hello\nbye\n")
-    assert read_texts(str(path), settings_for(path)) == [("hello",), ("bye",)]
+    assert read_texts(str(path), settings_for(path), SINGLE) == [{"text": "hello"}, {"text": "bye"}]
 
 
 @pytest.mark.parametrize(

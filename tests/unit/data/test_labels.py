@@ -11,8 +11,8 @@ from tests.support.rows import table_of
 SINGLE, SEVERAL, NUMBER = "single_label_classification", "multi_label_classification", "regression"
 
 
-def names_of(labels: list, problem_type=SINGLE) -> tuple[str, ...]:
-    return Labels.of(table_of(["t"] * len(labels), labels), problem_type).names
+def names_of(labels: list, task=SINGLE) -> tuple[str, ...]:
+    return Labels.of(table_of(["t"] * len(labels), labels), task).names
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_numbers_stay_numbers() -> None:
     assert Labels(NUMBER, ("score",)).encode(table_of(["t"] * 2, [0.25, -3.0])) == [0.25, -3.0]
 
 
-@pytest.mark.parametrize("problem_type, label", [(SINGLE, "refnd"), (SEVERAL, ["other", "refnd"])])
-def test_a_label_unseen_in_training_is_named_by_line(problem_type, label) -> None:
-    good = "other" if problem_type == SINGLE else ["other"]
+@pytest.mark.parametrize("task, label", [(SINGLE, "refnd"), (SEVERAL, ["other", "refnd"])])
+def test_a_label_unseen_in_training_is_named_by_line(task, label) -> None:
+    good = "other" if task == SINGLE else ["other"]
     with pytest.raises(DataError) as caught:
-        Labels(problem_type, ("other", "refund")).encode(table_of(["t"] * 2, [good, label]))
+        Labels(task, ("other", "refund")).encode(table_of(["t"] * 2, [good, label]))
     expected = "made.csv line 3: label 'refnd' does not occur in the training examples; did you mean refund?"
     assert str(caught.value) == expected

@@ -97,15 +97,19 @@ def test_an_empty_folder_and_an_empty_glob_are_refused(tmp_path: Path) -> None:
 def test_builtins() -> None:
     for name, splits in BUILTINS.items():
         for split in splits:
-            (file,) = find_source(f"builtin:{name}#{split}").files
-            assert file.is_file()
+            files = find_source(f"builtin:{name}#{split}", corpus=name == "docstrings").files
+            assert files and all(file.is_file() for file in files)
     assert find_source("builtin:tickets").files == find_source("builtin:tickets#train").files
+
+
+def test_docstrings_have_no_labels() -> None:
+    assert "has no labels; builtin:tickets has" in refusal("builtin:docstrings")
 
 
 @pytest.mark.parametrize(
     "name, expected",
     [
-        ("builtin:letters", "no built-in data set letters; there are tickets"),
+        ("builtin:letters", "no built-in data set letters; there are tickets, docstrings"),
         ("builtin:tickets#dev", "builtin:tickets has no split dev; it has train, test"),
     ],
 )

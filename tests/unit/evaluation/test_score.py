@@ -58,9 +58,8 @@ def test_logits_come_in_the_tables_order(accelerator: Accelerator, problem: Any,
 
 def test_scores_are_those_of_the_logits_and_the_loss_of_transformers(accelerator: Accelerator, problem: Any) -> None:
     task, table, model = problem
-    values = score_classifier(
-        accelerator, model, EvalBatches(table, pad_token_id=0, batch_size=5), table["labels"], task
-    )
+    batches = EvalBatches(table, pad_token_id=0, batch_size=5)
+    values = score_classifier(accelerator, model, batches, table, Labels(task, ()))
     logits = predict_logits(accelerator, model, EvalBatches(table, pad_token_id=0, batch_size=5))
     targets = np.asarray(table["labels"])
     expected = compute_metrics(task, decode(task, logits), targets, logits.shape[-1])

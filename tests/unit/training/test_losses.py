@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from hfscale.training import classification_loss, loss_sum
 
@@ -62,6 +66,27 @@ def test_half_precision_logits_are_summed_in_float32(task: Any) -> None:
     total = loss_sum(task, logits, LABELS[task])
     assert total.dtype == torch.float32
     assert total == loss_sum(task, logits.float(), LABELS[task])
+
+
+def test_words_without_a_tag_do_not_count(tiny_model: Path) -> None:
+    model = AutoModelForTokenClassification.from_pretrained(tiny_model, num_labels=3).eval()
+    labels = torch.tensor([[-100, 0, 1, -100, 2, 2, -100], [-100, 1, 1, -100, -100, -100, -100]])
+    inputs = inputs_of(labels)
+    total, count = classification_loss("token_classification")(model, inputs)
+    assert count == 6
+    torch.testing.assert_close(total / count, model(**inputs).loss)
+
+
+def test_the_ends_of_a_span_are_two_targets_and_never_in_the_padding(tiny_model: Path) -> None:
+    model = AutoModelForQuestionAnswering.from_pretrained(tiny_model).eval()
+    inputs = inputs_of(torch.tensor([[2, 4], [0, 0], [1, 3]]))
+    total, count = classification_loss("question_answering")(model, inputs)
+    assert count == 6
+    expected = torch.zeros(())
+    for ids, mask, (start, end) in zip(*inputs.values(), strict=True):
+        ids = ids[mask == 1][None]  # without padding, over which transformers' own loss spreads probability
+        expected = expected + 2 * model(ids, start_positions=start[None], end_positions=end[None]).loss
+    torch.testing.assert_close(total, expected)
 
 
 def test_known_values() -> None:
