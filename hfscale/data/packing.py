@@ -1,0 +1,220 @@
+"""Documents -> pieces of at most a sequence's length -> full sequences, packed best-fit.
+
+Token ids stand once, in a memory-mapped Arrow table, as pieces; a sequence is a list of piece numbers. Nothing is
+copied: a batch is assembled from views of the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from hfscale import console
+from hfscale.data.tokenization import tokenizer_fingerprint
+from hfscale.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from hfscale.data.corpus import Corpus
+
+Framing = Literal["encoder", "decoder"]
+"""Which special tokens a piece gets: `[CLS] piece [SEP]`, or beginning and end around a whole document."""
+
+_WINDOW = 2**18  # pieces that are packed together: bounds the memory, costs nothing in tightness
+
+
+def tokenize_corpus(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, framing: Framing) -> Dataset:
+    """Pieces of all documents of a table with `text`: rows `input_ids`, at most `max_length` tokens with special ones.
+
+    For an encoder every piece is framed by the tokenizer's class and separator tokens. For a decoder a document is
+    framed by its beginning and end tokens (the end token serves as both where there is but one), and a longer one
+    is cut so that a piece begins with the last token of the one before: each token is predicted exactly once.
+
+    Raises:
+        ModelError: for a tokenizer without these tokens.
+    """
+    from datasets import Features, List, Value
+
+    first, last = _frame(tokenizer, framing)
+
+    def cut(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        ids = tokenizer(batch["text"], add_special_tokens=False, return_attention_mask=False, verbose=False)
+        split = _encoder_pieces if framing == "encoder" else _decoder_pieces
+        return {
+            "input_ids": [piece for tokens in ids["input_ids"] for piece in split(tokens, first, last, max_length)]
+        }
+
+    key = f"{tokenizer_fingerprint(tokenizer)} {table._fingerprint} {max_length} {framing} 1"
+    return table.map(
+        cut,
+        batched=True,
+        remove_columns=table.column_names,
+        features=Features({"input_ids": List(Value("int32"))}),
+        new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+        desc="tokenizing",
+    )
+
+
+def _frame(tokenizer: Any, framing: Framing) -> tuple[int, int]:
+    if framing == "encoder":
+        first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    else:
+        last = tokenizer.eos_token_id
+        first = last if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if first is None or last is None:
+        needed = "[CLS] and [SEP] tokens" if framing == "encoder" else "end-of-text token"
+        raise ModelError(f"the tokenizer {tokenizer.name_or_path or ''} has no {needed}; choose another")
+    return first, last
+
+
+def _encoder_pieces(tokens: list[int], first: int, last: int, max_length: int) -> list[list[int]]:
+    room = max_length - 2
+    return [[first, *tokens[at : at + room], last] for at in range(0, len(tokens), room)]
+
+
+def _decoder_pieces(tokens: list[int], first: int, last: int, max_length: int) -> list[list[int]]:
+    whole = [first, *tokens, last]
+    return [whole[at : at + max_length] for at in range(0, len(whole) - 1, max_length - 1)]
+
+
+def pack_corpus(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length: int, framing: Framing
+) -> tuple[PackedSequences, PackedSequences | None]:
+    """Training and validation text as packed sequences; says how full they are.
+
+    Raises:
+        ModelError: for a tokenizer without the special tokens that the framing needs.
+        DataError: for a part without text.
+    """
+    packed = {}
+    for name, table in (("training", corpus.train), ("validation", corpus.validation)):
+        if table is not None:
+            packed[name] = PackedSequences(tokenize_corpus(table, tokenizer, max_length, framing), max_length)
+            packed[name].say(name)
+    held_out = packed.get("validation")
+    if held_out is not None:
+        unpredicted = 2 if framing == "encoder" else 1  # the special ones; what nothing stands before
+        num_targets = held_out.num_tokens - unpredicted * len(held_out.piece_lengths)
+        held_out.tokens_per_byte = num_targets / corpus.validation_bytes
+    return packed["training"], held_out
+
+
+class PackedSequences:
+    """Sequences of pieces.
+
+    Args:
+        pieces: table with `input_ids`, no piece longer than `max_length`.
+
+    Raises:
+        DataError: for a table without pieces.
+    """
+
+    tokens_per_byte: float = math.nan
+    """Tokens to predict per UTF-8 byte of the text; known of validation text."""
+
+    def __init__(self, pieces: Dataset, max_length: int) -> None:
+        if not len(pieces):
+            raise DataError("the corpus holds no text that the tokenizer knows")
+        self.max_length = max_length
+        self._views = _views(pieces)
+        self.piece_lengths = np.concatenate([np.diff(view.offsets) for view in self._views])
+        self._first_of_view = np.cumsum([0, *(len(view.offsets) - 1 for view in self._views)])
+        self._pieces, self._starts = pack_best_fit(self.piece_lengths, max_length)
+        self.num_tokens = int(self.piece_lengths.sum())
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @property
+    def fill(self) -> float:
+        """Share of all positions that hold real tokens."""
+        return self.num_tokens / (len(self) * self.max_length)
+
+    def token_counts(self) -> np.ndarray:
+        """(largest token id + 1,) how often each token occurs."""
+        counts = np.zeros(1, dtype=np.int64)
+        for view in self._views:
+            new = np.bincount(view.values[view.offsets[0] : view.offsets[-1]])
+            short, long = sorted((counts, new), key=len)
+            counts = long + np.pad(short, (0, len(long) - len(short)))
+        return counts
+
+    def pieces_of(self, sequence: int) -> list[np.ndarray]:
+        """Token ids of each piece of a sequence, int32 views of the table."""
+        return [self._piece(p) for p in self._pieces[self._starts[sequence] : self._starts[sequence + 1]]]
+
+    def _piece(self, number: int) -> np.ndarray:
+        at = int(np.searchsorted(self._first_of_view, number, side="right")) - 1
+        view, row = self._views[at], number - self._first_of_view[at]
+        return view.values[view.offsets[row] : view.offsets[row + 1]]
+
+    def say(self, name: str) -> None:
+        """One line about what was packed."""
+        console.say(
+            f"packed     {name}: {self.num_tokens:,} tokens in {len(self):,} sequences of {self.max_length}, "
+            f"{self.fill:.1%} of the positions real tokens"
+        )
+
+
+class _View(NamedTuple):
+    """One memory-mapped chunk of the column: all its values, and where each piece begins."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+
+def _views(pieces: Dataset) -> list[_View]:
+    chunks = pieces.with_format("arrow").data.column("input_ids").chunks
+    assert pieces._indices is None, "a freshly mapped table has no indices"
+    return [
+        _View(chunk.values.to_numpy(zero_copy_only=True), chunk.offsets.to_numpy(zero_copy_only=True))
+        for chunk in chunks
+        if len(chunk)
+    ]
+
+
+def pack_best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    """(piece numbers, start of each sequence in them and the end): the longest piece first, into the fullest
+    sequence that still has room for it.
+
+    Best-fit decreasing, as Ding et al. 2024 ("Fewer Truncations Improve Language Modeling") use it for pretraining;
+    all pieces stay whole. The same lengths give the same sequences.
+    """
+    assert lengths.max() <= capacity
+    pieces: list[int] = []
+    starts: list[int] = []
+    for begin in range(0, len(lengths), _WINDOW):
+        window = lengths[begin : begin + _WINDOW]
+        for members in _best_fit(window.tolist(), np.argsort(-window, kind="stable").tolist(), capacity):
+            starts.append(len(pieces))
+            pieces += [begin + member for member in members]
+    return np.asarray(pieces, dtype=np.int64), np.asarray([*starts, len(pieces)], dtype=np.int64)
+
+
+def _best_fit(lengths: list[int], order: list[int], capacity: int) -> list[list[int]]:
+    """Sequences by their free room; bit `r` of `rooms` says that a sequence with room `r` is open."""
+    sequences: list[list[int]] = []
+    open_with: list[list[int]] = [[] for _ in range(capacity + 1)]
+    rooms = 0
+    for piece in order:
+        length = lengths[piece]
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1  # the smallest room that is enough
+            sequence = open_with[room].pop()
+            if not open_with[room]:
+                rooms ^= 1 << room
+        else:
+            room, sequence = capacity, len(sequences)
+            sequences.append([])
+        sequences[sequence].append(piece)
+        room -= length
+        if room:
+            open_with[room].append(sequence)
+            rooms |= 1 << room
+    return sequences

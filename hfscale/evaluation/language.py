@@ -1,0 +1,89 @@
+"""How well a language model predicts held-out text, and what it writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+
+from hfscale.schemas import SampleSettings
+from hfscale.training.language_loss import language_model_loss
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from hfscale.batch import Batch
+    from hfscale.data import PackedSequences
+
+
+def score_language_model(
+    accelerator: Accelerator, model: torch.nn.Module, batches: Iterable[Batch], tokens_per_byte: float
+) -> dict[str, float]:
+    """`bits_per_byte`, `perplexity` per token and mean `loss` over all targets of all processes.
+
+    Leaves the model in eval mode. Bits per byte don't depend on the tokenizer: the text's information in bits over its
+    length in UTF-8 bytes. For a masked model they are those of the masked tokens, and an estimate; for a causal one
+    they are exact.
+    """
+    model.eval()
+    sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+    with torch.no_grad():
+        for batch in batches:
+            inputs: Any = send_to_device(batch.inputs, accelerator.device)
+            loss, num_targets = language_model_loss(model, inputs)
+            if batch.num_examples:
+                sums += torch.stack([loss.double(), torch.tensor(float(num_targets), device=sums.device).double()])
+    total: Any = accelerator.reduce(sums, reduction="sum")
+    loss_sum, num_targets = total.tolist()
+    return _metrics(loss_sum / max(1.0, num_targets), tokens_per_byte)
+
+
+def unigram_baseline(train: PackedSequences, held_out: PackedSequences) -> dict[str, float]:
+    """The same metrics of a model that knows nothing but how frequent each token is in training (add-one smoothed)."""
+    counts, seen = train.token_counts(), held_out.token_counts()
+    size = max(len(counts), len(seen))
+    counts, seen = (np.pad(each, (0, size - len(each))) for each in (counts, seen))
+    log_probabilities = np.log((counts + 1) / (counts + 1).sum())
+    return _metrics(float(-(seen * log_probabilities).sum() / seen.sum()), held_out.tokens_per_byte)
+
+
+def _metrics(loss: float, tokens_per_byte: float) -> dict[str, float]:
+    perplexity = math.exp(loss) if loss < 700 else math.inf
+    return {"bits_per_byte": loss * tokens_per_byte / math.log(2), "perplexity": perplexity, "loss": loss}
+
+
+def write_samples(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: SampleSettings, seed: int
+) -> list[str]:
+    """One text per prompt, the prompt included. The same seed writes the same; training's random numbers stay."""
+    if not settings.max_new_tokens:
+        return []
+    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    limit = getattr(model.config, "max_position_embeddings", None) or math.inf
+    texts = []
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for prompt in settings.prompts:
+            ids = [first, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+            room = int(min(settings.max_new_tokens, limit - len(ids)))
+            if room < 1:
+                texts.append(prompt)
+                continue
+            sampling: dict[str, Any] = {"do_sample": settings.temperature > 0}
+            if settings.temperature > 0:
+                sampling |= {"temperature": settings.temperature, "top_k": 0}
+            inputs = torch.tensor([ids], device=model.device)
+            output: Any = model.generate(  # type: ignore[operator]
+                inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=room, use_cache=True,
+                pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, **sampling,
+            )  # fmt: skip
+            texts.append(tokenizer.decode(output[0], skip_special_tokens=True))
+    model.train(training)
+    return texts

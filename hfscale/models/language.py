@@ -1,0 +1,214 @@
+"""Language models for pretraining: of a given shape with random weights, or one to continue from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hfscale import console
+from hfscale.data.vocabulary import ensure_padding, refuse_made_up
+from hfscale.errors import ModelError, SettingsError
+from hfscale.files import replacing_folder
+from hfscale.models.locate import locate_model
+from hfscale.models.targets import prepare_language_model
+from hfscale.network import asking_hub, plain_words
+from hfscale.schemas import CausalModelSettings, LanguageModelSettings, MaskedModelSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_ROTARY = ("modernbert", "llama", "qwen3")
+_HIDDEN_SIZE, _NUM_LAYERS, _HEAD_SIZE = 256, 4, 64
+
+
+class LanguageModel(NamedTuple):
+    """A model with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_masked_model(
+    settings: MaskedModelSettings, tokenizer: PreTrainedTokenizerBase, max_length: int, seed: int
+) -> LanguageModel:
+    """A masked language model for sequences of `max_length` tokens, ready for packed documents (see
+    `prepare_language_model`): new, its weights drawn from `seed`, or the one that the settings name.
+
+    Raises:
+        ModelError: for a model that can't be found, is no masked language model, is too short or has another
+            vocabulary than the tokenizer.
+        SettingsError: for a shape that no model can have.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    kind = settings.type or "bert"
+    return _load(settings, AutoModelForMaskedLM, kind, tokenizer, max_length, seed)
+
+
+def load_causal_model(
+    settings: CausalModelSettings, tokenizer: PreTrainedTokenizerBase, max_length: int, seed: int
+) -> LanguageModel:
+    """A causal language model; as `load_masked_model`."""
+    from transformers import AutoModelForCausalLM
+
+    kind = settings.type or "gpt2"
+    return _load(settings, AutoModelForCausalLM, kind, tokenizer, max_length, seed)
+
+
+def load_tokenizer(settings: LanguageModelSettings, max_length: int) -> PreTrainedTokenizerBase:
+    """The tokenizer that comes with the model which the settings name, for sequences of `max_length` tokens.
+
+    Raises:
+        ModelError: where there is none.
+    """
+    from transformers import AutoTokenizer
+
+    source, where = locate_model(settings)
+    with plain_words(f"tokenizer of {settings.name}", "name another with --tokenizer.name"):
+        tokenizer = AutoTokenizer.from_pretrained(source, model_max_length=max_length, **where)
+    refuse_made_up(tokenizer, str(settings.name))
+    ensure_padding(tokenizer)
+    return tokenizer
+
+
+def save_language_model(language_model: LanguageModel, folder: Path) -> None:
+    """Write a plain Hugging Face folder, whole or not at all: safetensors, config and tokenizer."""
+    with replacing_folder(folder) as temporary:
+        language_model.model.save_pretrained(temporary)
+        language_model.tokenizer.save_pretrained(temporary)
+
+
+def _load(
+    settings: LanguageModelSettings,
+    auto: Any,
+    kind: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    seed: int,
+) -> LanguageModel:
+    import torch
+
+    torch.manual_seed(seed)
+    options = {"attn_implementation": settings.attention, "dtype": torch.float32}
+    if settings.name is None:
+        with plain_words(f"a new {kind}", "choose another --model shape"):
+            model = auto.from_config(_config(settings, kind, tokenizer, max_length), **options)
+        console.say(f"model      new {kind}, {model.num_parameters():,} parameters")
+    else:
+        model = _pretrained(settings, auto, options)
+        console.say(f"model      {settings.name}, {model.num_parameters():,} parameters")
+    _refuse_misfits(model, tokenizer, max_length, settings.name or f"the new {kind}")
+    return LanguageModel(prepare_language_model(model), tokenizer)
+
+
+def _pretrained(settings: LanguageModelSettings, auto: Any, options: dict[str, Any]) -> PreTrainedModel:
+    source, where = locate_model(settings)
+    asking = asking_hub(f"model {source}") if "revision" in where else contextlib.nullcontext()
+    with plain_words(f"model {settings.name}", "give a model folder or a Hub id"), asking:
+        model, info = auto.from_pretrained(source, use_safetensors=True, output_loading_info=True, **where, **options)
+    lacking = sorted(str(name) for name in info["missing_keys"])
+    if lacking:
+        what = auto.__name__.removeprefix("AutoModelFor")
+        console.warn(f"{settings.name} holds no {what} head; drawn at random: {', '.join(lacking[:4])}")
+    return model
+
+
+def _config(
+    settings: LanguageModelSettings, kind: str, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
+    hidden = settings.hidden_size or _HIDDEN_SIZE
+    heads = settings.num_heads or max(1, hidden // _HEAD_SIZE)
+    _refuse_shape(kind, hidden, heads, getattr(settings, "num_kv_heads", None) or heads)
+    common = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "num_hidden_layers": settings.num_layers or _NUM_LAYERS,
+        "num_attention_heads": heads,
+        "intermediate_size": settings.intermediate_size or 4 * hidden,
+        "max_position_embeddings": max_length,
+        **{f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")},
+    }
+    return AutoConfig.for_model(kind, **common | _SPECIAL[kind](settings, common))
+
+
+def _refuse_shape(kind: str, hidden: int, heads: int, kv_heads: int) -> None:
+    if hidden % heads:
+        raise SettingsError(f"--model.hidden_size {hidden} is not a multiple of --model.num_heads {heads}")
+    if heads % kv_heads:
+        raise SettingsError(f"--model.num_heads {heads} is not a multiple of --model.num_kv_heads {kv_heads}")
+    if kind in _ROTARY and hidden // heads % 2:
+        raise SettingsError(
+            f"--model.hidden_size {hidden} over --model.num_heads {heads} gives heads of {hidden // heads}, an odd "
+            f"number, which the rotary positions of a {kind} can't have"
+        )
+
+
+def _bert(settings: Any, common: dict[str, Any]) -> dict[str, Any]:
+    dropout = settings.dropout or 0.0
+    return {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+
+
+def _roberta(settings: Any, common: dict[str, Any]) -> dict[str, Any]:
+    positions = common["max_position_embeddings"] + common["pad_token_id"] + 1  # they start behind the padding's
+    return {**_bert(settings, common), "max_position_embeddings": positions, "type_vocab_size": 1}
+
+
+def _electra(settings: Any, common: dict[str, Any]) -> dict[str, Any]:
+    return {**_bert(settings, common), "embedding_size": min(128, common["hidden_size"])}
+
+
+def _modernbert(settings: Any, common: dict[str, Any]) -> dict[str, Any]:
+    dropout = settings.dropout or 0.0
+    shape = {f"{part}_dropout": dropout for part in ("attention", "embedding", "mlp")}
+    return {**shape, "cls_token_id": None, "sep_token_id": None}
+
+
+def _gpt2(settings: Any, common: dict[str, Any]) -> dict[str, Any]:
+    dropout = settings.dropout or 0.0
+    return {
+        "resid_pdrop": dropout,
+        "embd_pdrop": dropout,
+        "attn_pdrop": dropout,
+        "n_inner": common["intermediate_size"],
+        "activation_function": "gelu_pytorch_tanh",  # the same function as gelu_new, in one pass over memory
+    }
+
+
+def _llama(settings: Any, common: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "num_key_value_heads": settings.num_kv_heads or common["num_attention_heads"],
+        "head_dim": common["hidden_size"] // common["num_attention_heads"],
+        "attention_dropout": settings.dropout or 0.0,
+        "tie_word_embeddings": common["hidden_size"] < 2048,  # as the small models of both families are
+    }
+
+
+_SPECIAL: dict[str, Callable[[Any, dict[str, Any]], dict[str, Any]]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "electra": _electra,
+    "modernbert": _modernbert,
+    "gpt2": _gpt2,
+    "llama": _llama,
+    "qwen3": _llama,
+}
+"""What each architecture names in its own way."""
+
+
+def _refuse_misfits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str) -> None:
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"the tokenizer has {len(tokenizer):,} tokens, {name} {rows:,}; they don't belong together: name the "
+            "model's own with --tokenizer.name, or leave --tokenizer out"
+        )
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= model.config.pad_token_id + 1
+    if positions is not None and max_length > positions:
+        raise ModelError(f"--data.max_length {max_length} is more than the {positions} positions of {name}")

@@ -1,0 +1,160 @@
+"""A language model that computes its loss where it is wanted and nowhere else, and keeps packed documents apart.
+
+`prepare_language_model` gives a model's forward a second way to be called, with `labels` and `piece_ids`: it then
+returns the sum of the losses. Two things make that cheap. What stands between the body and the output layer (BERT's
+transform, for one) runs at the labelled positions only; and the output layer with its cross entropy runs in chunks, so
+that the (positions, vocabulary) logits never exist as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hfscale.errors import ModelError
+from hfscale.models.document_masks import mask_arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_IGNORED = -100
+_CHUNK_ELEMENTS = 2**25  # logits at a time: 128 MiB in float32; fewer read the output layer's weights too often
+_TOLERANCE = 1e-4  # of the largest feature: rounding stays at 1e-6, a document that is seen starts at 1e-3
+_FACTOR = 1000.0  # with features so large what bends them (soft-capped logits) shows
+
+
+class _Targets:
+    """Where the model's body is to be read, between the call of the model and the call of its body."""
+
+    positions: Tensor | None = None
+
+
+def prepare_language_model(model: PreTrainedModel) -> PreTrainedModel:
+    """Let `model(input_ids, position_ids, piece_ids, labels)`, all (batch, seq), return the sum of the losses.
+
+    `labels` holds the token to predict at each position (already shifted for a causal model) and -100 elsewhere;
+    `piece_ids` tells documents of a sequence apart. Without `labels` the model is called as before. Weights and their
+    names stay as they are.
+
+    Raises:
+        ModelError: where the model's output is not one linear layer over its body's states, where documents that share
+            a sequence would see each other, or where the model takes no masks; all found by small forward passes.
+    """
+    plain, targets = model.forward, _Targets()
+
+    def output_layer() -> Any:
+        return model.get_output_embeddings()
+
+    def read_at_targets(module: nn.Module, args: Any, output: Any) -> Any:
+        if targets.positions is not None:
+            states = output.last_hidden_state
+            output.last_hidden_state = states.flatten(0, 1)[targets.positions].unsqueeze(0)
+        return output
+
+    def features_at(positions: Tensor, piece_ids: Tensor, position_ids: Tensor, factor: float = 1, **ids: Any) -> Any:
+        """(positions, hidden) what the output layer would see at these places of the flat batch, `factor` times."""
+        masks = mask_arguments(model, piece_ids, position_ids)
+        targets.positions = positions
+        try:
+            with _as_identity(output_layer(), factor):
+                return plain(**ids, **masks).logits.squeeze(0)
+        finally:
+            targets.positions = None
+
+    @functools.wraps(plain)
+    def forward(*args: Any, labels: Tensor | None = None, piece_ids: Tensor | None = None, **inputs: Any) -> Any:
+        if labels is None:
+            return plain(*args, **inputs)
+        assert piece_ids is not None and not args
+        wanted = labels.flatten()
+        positions = (wanted != _IGNORED).nonzero().squeeze(1)
+        features = features_at(positions, piece_ids, **inputs)
+        return linear_cross_entropy(features, output_layer(), wanted[positions])
+
+    model.base_model.register_forward_hook(read_at_targets)
+    _refuse_unfit(model, features_at)
+    model.forward = forward
+    return model
+
+
+@contextlib.contextmanager
+def _as_identity(layer: nn.Module, factor: float) -> Generator[None]:
+    """The layer hands on what it gets, so that a model's "logits" are what its output layer would have seen."""
+    layer.forward = lambda states: states if factor == 1 else states * factor
+    try:
+        yield
+    finally:
+        del layer.forward  # the class's own one shows again
+
+
+def linear_cross_entropy(features: Tensor, layer: Any, targets: Tensor) -> Tensor:
+    """Sum of the cross entropies of `layer(features)`, (positions, vocabulary), with (positions,) `targets`.
+
+    With gradients it is torch's chunked `linear_cross_entropy`, which computes them on the way; without, a plain loop.
+    """
+    if not len(targets):  # zero, with a gradient for every weight: DistributedDataParallel waits for each
+        return F.linear(features, layer.weight, layer.bias).sum()
+    device = features.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else layer.weight.dtype
+    features, weight = features.to(dtype), layer.weight.to(dtype)
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    rows = max(16, min(1024, 1 << (_CHUNK_ELEMENTS // len(weight)).bit_length() - 1))
+    if torch.is_grad_enabled():
+        options = nn.LinearCrossEntropyOptions(batch_chunk_size=rows, acc_policy="compact")
+        return F.linear_cross_entropy(features, weight, targets, linear_bias=bias, reduction="sum", options=options)
+    parts = zip(features.split(rows), targets.split(rows), strict=True)
+    losses = [F.cross_entropy(F.linear(x, weight, bias).float(), y, reduction="sum") for x, y in parts]
+    return torch.stack(losses).sum()
+
+
+def _refuse_unfit(model: PreTrainedModel, features_at: Callable[..., Tensor]) -> None:
+    """Compare two documents in one sequence with each alone, and with the model's own logits.
+
+    Features are compared, not losses: those of new weights hardly depend on anything.
+    """
+    training, name = model.training, model.config.model_type
+    decoder: Any = model.get_output_embeddings()
+    padding = getattr(model.config, "pad_token_id", None)  # RoBERTa counts no position for it
+    ids = torch.tensor([[token for token in range(5, 17) if token != padding][:11]], device=model.device)
+    pieces = torch.tensor([[1] * 4 + [2] * 7], device=model.device)
+    places = torch.cat([torch.arange(4), torch.arange(7)]).unsqueeze(0).to(model.device)
+
+    def read(ids: Tensor, places: Tensor, pieces: Tensor, factor: float = 1) -> Tensor:
+        every = torch.arange(ids.numel(), device=ids.device)
+        return features_at(every, pieces, places, factor, input_ids=ids)
+
+    model.eval()
+    try:
+        with torch.no_grad():
+            packed, scaled = read(ids, places, pieces), read(ids, places, pieces, _FACTOR)
+            alone = [read(part, place, torch.ones_like(part))
+                     for part, place in zip(ids.split([4, 7], 1), places.split([4, 7], 1), strict=True)]  # fmt: skip
+            logits = model(input_ids=ids[:, :4]).logits[0]
+            is_linear = _same(scaled, packed * _FACTOR) and _same(decoder(alone[0]), logits)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"a {name} model can't be told which documents share a sequence ({reason}); choose another model"
+        ) from None
+    finally:
+        model.train(training)
+    if not is_linear:
+        raise ModelError(
+            f"the outputs of a {name} model are not one linear layer over its states, which this recipe needs; "
+            "choose another model"
+        )
+    if not _same(packed, torch.cat(alone)):
+        raise ModelError(
+            f"a {name} model lets documents that share a sequence see each other (attention "
+            f"{model.config._attn_implementation}): packing would train something else; choose another model"
+        )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one - other).abs().max() <= _TOLERANCE * other.abs().max())

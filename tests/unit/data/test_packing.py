@@ -1,0 +1,133 @@
+"""Documents become pieces, pieces sequences; nothing is lost on the way, and the sequences are full."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hfscale.data import packing
+from hfscale.data.corpus import Corpus
+from hfscale.data.packing import PackedSequences, pack_best_fit, pack_corpus, tokenize_corpus
+from hfscale.errors import DataError, ModelError
+
+CLS, SEP = 2, 3
+
+
+def table_of(texts: list[str]) -> Any:
+    import datasets
+
+    where = [f"made.txt line {number}" for number in range(1, len(texts) + 1)]
+    return datasets.Dataset.from_dict({"text": texts, "where": where})
+
+
+def members(lengths: np.ndarray, capacity: int) -> list[list[int]]:
+    pieces, starts = pack_best_fit(lengths, capacity)
+    assert starts[0] == 0 and starts[-1] == len(pieces)
+    return [pieces[a:b].tolist() for a, b in itertools.pairwise(starts)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_piece_stands_in_one_sequence_that_holds_it(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    capacity = int(draw.integers(8, 200))
+    lengths = draw.integers(1, capacity + 1, size=int(draw.integers(1, 400)))
+    sequences = members(lengths, capacity)
+    assert sorted(piece for sequence in sequences for piece in sequence) == list(range(len(lengths)))
+    assert all(sequence and lengths[sequence].sum() <= capacity for sequence in sequences)
+    assert members(lengths, capacity) == sequences
+    # Best fit never leaves two sequences that could be one.
+    half_empty = sum(2 * lengths[sequence].sum() <= capacity for sequence in sequences)
+    assert half_empty <= 1
+
+
+def test_the_fullest_sequence_with_room_is_taken() -> None:
+    assert members(np.array([4, 6, 7, 3, 10]), 10) == [[4], [2, 3], [1, 0]]
+    assert members(np.array([5, 8, 2]), 10) == [[1, 2], [0]]
+
+
+def test_sequences_of_documents_like_real_ones_are_full() -> None:
+    draw = np.random.default_rng(0)
+    documents = draw.lognormal(5.5, 1.2, size=3000).astype(int) + 3
+    pieces = np.concatenate([np.array([510] * (size // 510) + [size % 510 + 2]) for size in documents])
+    assert pieces.sum() / (len(members(pieces, 512)) * 512) >= 0.98
+
+
+def test_windows_bound_the_memory_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_WINDOW", 7)
+    lengths = np.random.default_rng(1).integers(1, 11, size=50)
+    sequences = members(lengths, 10)
+    assert sorted(functools.reduce(operator.iadd, sequences, [])) == list(range(50))
+    assert all(len({piece // 7 for piece in sequence}) == 1 for sequence in sequences)
+
+
+@pytest.mark.parametrize("max_length", [8, 9, 33])
+@pytest.mark.parametrize("size", [0, 1, 5, 6, 7, 8, 12, 13, 31, 32, 33, 100])
+def test_a_decoder_predicts_each_token_and_the_end_exactly_once(size: int, max_length: int) -> None:
+    tokens = list(range(100, 100 + size))
+    pieces = packing._decoder_pieces(tokens, 1, 2, max_length)
+    assert [token for piece in pieces for token in piece[1:]] == [*tokens, 2]
+    assert pieces[0][0] == 1
+    assert all(2 <= len(piece) <= max_length for piece in pieces)
+    assert all(later[0] == before[-1] for before, later in itertools.pairwise(pieces))
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 6, 7, 12, 13, 100])
+def test_an_encoder_sees_each_token_exactly_once(size: int) -> None:
+    tokens = list(range(100, 100 + size))
+    pieces = packing._encoder_pieces(tokens, CLS, SEP, 8)
+    assert [token for piece in pieces for token in piece[1:-1]] == tokens
+    assert all(piece[0] == CLS and piece[-1] == SEP and 3 <= len(piece) <= 8 for piece in pieces)
+
+
+def test_tokenizing_frames_and_cuts(tiny_tokenizer: Any) -> None:
+    tokens = tiny_tokenizer("the film was really good", add_special_tokens=False)["input_ids"]
+    table = tokenize_corpus(table_of(["the film was really good"] * 2), tiny_tokenizer, 6, "encoder")
+    assert table["input_ids"][:] == [[CLS, *tokens[:4], SEP], [CLS, tokens[4], SEP]] * 2
+    assert table.features["input_ids"].feature.dtype == "int32"
+
+
+def test_a_tokenizer_without_the_special_tokens_is_refused(tiny_tokenizer: Any) -> None:
+    with pytest.raises(ModelError, match="has no end-of-text token"):
+        tokenize_corpus(table_of(["a film"]), tiny_tokenizer, 8, "decoder")
+
+
+def pieces_table(lengths: list[int]) -> Any:
+    import datasets
+
+    features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
+    return datasets.Dataset.from_dict({"input_ids": [[i + 1] * n for i, n in enumerate(lengths)]}, features=features)
+
+
+def test_sequences_give_back_the_pieces_also_over_several_chunks() -> None:
+    import datasets
+
+    lengths = np.random.default_rng(2).integers(1, 9, size=60).tolist()
+    whole = pieces_table(lengths)
+    parts = [datasets.Dataset(whole.data.slice(at, 20)) for at in (0, 20, 40)]
+    for table in (whole, datasets.concatenate_datasets(parts)):
+        packed = PackedSequences(table, 8)
+        found = [piece.tolist() for row in range(len(packed)) for piece in packed.pieces_of(row)]
+        assert sorted(found) == sorted([i + 1] * n for i, n in enumerate(lengths))
+        assert packed.num_tokens == sum(lengths)
+        assert packed.fill == sum(lengths) / (8 * len(packed))
+        assert packed.token_counts().tolist() == [0, *lengths]
+
+
+def test_no_pieces_at_all() -> None:
+    with pytest.raises(DataError, match="holds no text"):
+        PackedSequences(pieces_table([]), 8)
+
+
+def test_tokens_per_byte_counts_what_is_predicted(tiny_tokenizer: Any) -> None:
+    texts = ["the film was good", "a plot", "é"]
+    corpus = Corpus(table_of(texts), table_of(texts), sum(len(text.encode()) for text in texts))
+    train, held_out = pack_corpus(corpus, tiny_tokenizer, 8, "encoder")
+    assert train.num_tokens == (4 + 2) + (2 + 2) + (1 + 2)
+    assert held_out is not None
+    assert held_out.tokens_per_byte == (4 + 2 + 1) / (17 + 6 + 2)
+    assert pack_corpus(corpus._replace(validation=None), tiny_tokenizer, 8, "encoder")[1] is None
