@@ -43,6 +43,11 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--quoting", choices=("true", "false"), help="whether csv fields may be quoted (true)")
     parser.add_argument("--encoding", help="text encoding of the file (utf-8)")
     parser.add_argument("--output", type=Path, help="file for the JSON lines; by default they are printed")
+    parser.add_argument(
+        "--trust_remote_code",
+        action="store_true",
+        help="run Python code that comes with the model, whatever the run was told; only for authors you trust",
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="texts per forward pass (64)")
     parser.set_defaults(run=_predict)
 
@@ -58,8 +63,8 @@ def _predict(settings: argparse.Namespace) -> None:
     model_folder = folder / "model" if (folder / "model").is_dir() else folder
     if run_config and model_folder == folder:
         raise ModelError(f"the run in {folder} has not finished; its best model may be in {folder}/checkpoints/best")
-    trust = bool((run_config.get("model") or {}).get("trust_remote_code"))
-    classifier = models.saved_text_classifier(model_folder, trust_remote_code=trust)
+    # A run folder may come from anywhere: its own settings must not have code run on this machine.
+    classifier = models.saved_text_classifier(model_folder, trust_remote_code=settings.trust_remote_code)
     given = _given(settings, run_config.get("data") or {}, classifier.task)
     predictions = _predictions(classifier, given, run_config.get("data") or {}, settings.batch_size)
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
@@ -107,21 +112,21 @@ def _run_config(folder: Path) -> dict[str, Any]:
     import yaml
 
     path = folder / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
 
 
 def _given(settings: argparse.Namespace, trained_on: dict[str, Any], task: Any) -> list[dict[str, Any]]:
     """What to predict for: objects with `text` (and `text_pair`, and `id`) or `words`."""
     if not settings.text:
         return _read(settings, trained_on, task)
+    if not all(text.strip() for text in settings.text):
+        raise SettingsError("--text is empty")
     if task == "question_answering" and len(settings.text) != 2:
         raise SettingsError("this model answers questions: give --text QUESTION CONTEXT")
     if task == "question_answering" or isinstance(trained_on.get("text"), list):
         if len(settings.text) != 2:
             raise SettingsError("this model reads pairs: give --text FIRST SECOND")
         return [dict(zip(("text", "text_pair"), settings.text, strict=True))]
-    if not all(text.strip() for text in settings.text):
-        raise SettingsError("--text is empty")
     return [{"text": text} for text in settings.text]
 
 

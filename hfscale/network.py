@@ -33,10 +33,11 @@ class plain_words:
     Args:
         what: `model NAME`, for the message.
         way_out: what to give instead.
+        trust_flag: what lets code run that comes with the model, if anything does.
     """
 
-    def __init__(self, what: str, way_out: str) -> None:
-        self._what, self._way_out = what, way_out
+    def __init__(self, what: str, way_out: str, trust_flag: str | None = None) -> None:
+        self._what, self._way_out, self._trust_flag = what, way_out, trust_flag
 
     def __enter__(self) -> None:
         from transformers.utils import logging
@@ -57,6 +58,9 @@ class plain_words:
                 reason = f"its weights are broken ({reason})"
             elif "safetensors" in text:
                 reason = "it has no safetensors weights, and pickled ones are not loaded"
+            elif self._trust_flag and "trust_remote_code" in text:
+                reason = f"it needs Python code that comes with it; if you trust its author, pass {self._trust_flag}"
+                raise ModelError(f"can't load {self._what}: {reason}") from None
             elif "connect" in text or "offline" in text.lower():
                 reason = "the Hub can't be reached and there is no cached copy"
             raise ModelError(f"can't load {self._what}: {reason}; {self._way_out}") from None

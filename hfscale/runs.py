@@ -161,7 +161,8 @@ def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:
     transformers, which has no pipeline for question answering."""
     examples = list(itertools.islice(examples, 100))
     texts = _handy_texts(examples)
-    ours = f"hfscale predict {shlex.quote(str(path))} --text {' '.join(map(shlex.quote, texts))}"
+    trust = " --trust_remote_code" if _trusted_code(path) else ""
+    ours = f"hfscale predict {shlex.quote(str(path))}{trust} --text {' '.join(map(shlex.quote, texts))}"
     if isinstance(examples[0]["label"], dict):
         return [ours]
     given = json.dumps(texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}, ensure_ascii=False)
@@ -173,9 +174,23 @@ def pipeline_command(task: str, path: Path, given: str) -> str:
     """A line for the shell that runs transformers' pipeline on `given`, a Python expression."""
     model = json.dumps(str(path / "model"), ensure_ascii=False)
     brings_code = "auto_map" in json.loads((path / "model" / "config.json").read_text(encoding="utf-8"))
-    options = ", trust_remote_code=True" if brings_code else ""
+    options = pipeline_options(task) + (", trust_remote_code=True" if brings_code else "")
     code = f'from transformers import pipeline; print(pipeline("{task}", {model}{options})({given}))'
     return f"python -c {shlex.quote(code)}"
+
+
+def pipeline_options(task: str) -> str:
+    """More arguments of transformers' pipeline: of each word only the first token was trained to carry its tag."""
+    return ', aggregation_strategy="first"' if task == "token-classification" else ""
+
+
+def _trusted_code(path: Path) -> bool:
+    """Whether the run was told to trust the code that came with its model; a prediction has to be told again."""
+    import yaml
+
+    config = path / "config.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
+    return bool(((settings or {}).get("model") or {}).get("trust_remote_code"))
 
 
 def _handy_texts(examples: Iterable[Any]) -> list[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _CHUNK_BATCHES = (
     64  # global batches that are sorted by length together: enough for tight buckets, random over the data
 )
+_READ = ("input_ids", "token_type_ids", "token_labels", "labels")
 
 
 def epoch_order(lengths: np.ndarray, global_batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -133,7 +134,8 @@ class _Rows:
 
     def __init__(self, table: Dataset, pad_token_id: int, padding_side: str, pad_multiple: int) -> None:
         self._left = padding_side == "left"
-        self._table = table.with_format(None)
+        read = [name for name in _READ if name in table.column_names]  # decoding the others costs time in every batch
+        self._table = table.with_format(None).select_columns(read)
         self._multiple = pad_multiple
         self._padding = {"input_ids": pad_token_id, "token_type_ids": 0}
         self.lengths = np.asarray(table["length"][:])

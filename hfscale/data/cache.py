@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 
 def cached_table(
-    generate: Callable[..., Iterator[dict[str, Any]]], features: Any, arguments: dict[str, Any], key: str
+    generate: Callable[..., Iterator[dict[str, Any]]],
+    features: Any,
+    arguments: dict[str, Any],
+    key: str,
+    rows_at_once: int = 1000,
 ) -> Dataset:
-    """The rows of `generate(**arguments)`, written to disk as they come, or taken from there where `key` was seen.
+    """The rows of `generate(**arguments)`, or those on disk where `key` was seen; `rows_at_once` are held in memory.
 
     Raises:
         HfscaleError, OSError: whatever `generate` raises of these, unwrapped.
@@ -29,7 +33,11 @@ def cached_table(
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
         table = datasets.Dataset.from_generator(
-            generate, features=features, gen_kwargs=arguments, fingerprint=fingerprint
+            generate,
+            features=features,
+            gen_kwargs=arguments,
+            fingerprint=fingerprint,
+            writer_batch_size=rows_at_once,
         )
     except DatasetGenerationError as error:
         cause: BaseException | None = error

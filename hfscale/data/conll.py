@@ -23,7 +23,8 @@ def is_conll(path: Path) -> bool:
 
 
 def read_conll(path: Path, settings: SourceSettings) -> Iterator[Row]:
-    """One row per sentence, with a list per column; lines of `-DOCSTART-` end a sentence and are left out.
+    """One row per sentence, with a list per column; lines of `-DOCSTART-` end a sentence and are left out, and so are
+    comments before one, as CoNLL-U has them (`# sent_id = 1`).
 
     Fields are separated by `settings.delimiter`, else by tabs where the line has any, else by blanks. The columns are
     `settings.columns`, else the first is `tokens`, the last `tags`.
@@ -31,18 +32,22 @@ def read_conll(path: Path, settings: SourceSettings) -> Iterator[Row]:
     Raises:
         DataError: for a line with another number of fields; also what `read_file` refuses.
     """
-    names = settings.columns
     sentence: list[list[str]] = []
     first, empty = 1, True
     with naming_read_errors(path):
+        first_line = _first_line(path, settings)
+        names = settings.columns or _names(len(_fields(first_line, settings.delimiter)))
+        by_tabs = "\t" in first_line and not settings.delimiter
         for number, line in text_lines(path, settings.encoding):
             fields = _fields(line, settings.delimiter)
             if not fields or fields[0] == "-DOCSTART-":
                 if sentence:
-                    yield _row(path, first, names or [], sentence)
+                    yield _row(path, first, names, sentence)
                 sentence = []
                 continue
-            names = names or _names(len(fields))
+            other = len(fields) != len(names) or (by_tabs and "\t" not in line)
+            if other and not sentence and line.startswith("#"):
+                continue
             if len(fields) != len(names):
                 raise DataError(
                     f"{path} line {number}: {len(fields)} columns, not the {len(names)} of {', '.join(names)}; for "
@@ -53,7 +58,20 @@ def read_conll(path: Path, settings: SourceSettings) -> Iterator[Row]:
     if empty:
         raise DataError(f"{path}: the file is empty")
     if sentence:
-        yield _row(path, first, names or [], sentence)
+        yield _row(path, first, names, sentence)
+
+
+def _first_line(path: Path, settings: SourceSettings) -> str:
+    """The first line that surely holds a word: its fields tell the number of columns. One that starts with `#` may be
+    a comment, and is taken only where there is no other."""
+    comment = ""
+    for _, line in text_lines(path, settings.encoding):
+        fields = _fields(line, settings.delimiter)
+        if line.startswith("#"):
+            comment = comment or line
+        elif fields and fields[0] != "-DOCSTART-":
+            return line
+    return comment
 
 
 def _fields(line: str, delimiter: str | None) -> list[str]:

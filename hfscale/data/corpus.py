@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from hfscale import console
 from hfscale.data.cache import cached_table
 from hfscale.data.docstrings import read_docstrings
 from hfscale.data.examples import COLUMNS_FROM, refuse_missing_columns, text_of, without_bad_rows
-from hfscale.data.readers import Row, file_kind, naming_read_errors, read_file, text_lines
+from hfscale.data.readers import KINDS, Row, file_kind, naming_read_errors, read_file, text_lines
 from hfscale.data.sources import Source, find_source
 from hfscale.data.splits import refuse_idle
 from hfscale.errors import DataError, SettingsError
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _LONGEST = 64 * 2**20  # characters of one document: it is held in memory while it is read and tokenized
-_FRACTION, _ENOUGH = 0.1, 1000  # held out by default: a tenth, but not many more documents than this
+_FRACTION, _ENOUGH = 0.1, 2**20  # held out by default: a tenth, but not many more characters than this
+_FEW = 20  # documents: of fewer it would be chance how much text is held out whole
 _READING = ("text", "columns", "delimiter", "quoting", "encoding", "documents", "max_documents")
-_FORMAT = 1  # raise it when what is read changes: it is part of the cache's key
+_TABLES = {kind for kind in KINDS if kind != ".txt"}  # files with columns
+_DOCSTRINGS = "builtin:docstrings"
+_FORMAT = 2  # raise it when what is read changes: it is part of the cache's key
 
 
 class Corpus(NamedTuple):
@@ -39,7 +44,8 @@ class Corpus(NamedTuple):
 def load_corpus(settings: CorpusSettings) -> Corpus:
     """The documents that the settings name, and those held out: equal texts stand on one side.
 
-    A corpus of a single document is cut near its end instead.
+    Of fewer than 20 documents the end of each is held out instead. Training documents that also stand in a validation
+    source of its own are counted aloud.
 
     Raises:
         DataError: for data that can't be read, no text at all, a document of more than 64 M characters.
@@ -50,8 +56,7 @@ def load_corpus(settings: CorpusSettings) -> Corpus:
     table = _documents(sources[0], settings)
     if settings.validation:
         train, validation = table, _documents(sources[1], settings)
-    elif len(table) == 1:
-        train, validation = _cut_one(table, settings)
+        _count_shared(train, validation)
     else:
         train, validation = _hold_out(table, settings)
     num_bytes = sum(len(text.encode()) for text in validation["text"]) if validation else 0
@@ -65,20 +70,22 @@ def _refuse_idle(settings: CorpusSettings, sources: list[Source]) -> None:
     kinds = {file_kind(path) for source in sources for path in source.files}
     if settings.documents and ".txt" not in kinds:
         raise SettingsError(f"--data.documents has no effect on {settings.train}, which holds no plain text file")
-    if settings.text != "text" and kinds and kinds <= {".txt", ".py"}:
+    if settings.text != "text" and kinds and not kinds & _TABLES:
         raise SettingsError(f"--data.text has no effect on {settings.train}: plain text has no columns; leave it out")
+    if settings.encoding != "utf-8" and all(source.name.startswith(_DOCSTRINGS) for source in sources):
+        raise SettingsError(f"--data.encoding has no effect on {settings.train}, which says its own; leave it out")
 
 
 def _documents(source: Source, settings: CorpusSettings) -> Dataset:
     from datasets import Features, Value
 
-    if source.hub_id is not None or any(file_kind(path) not in (".txt", ".py") for path in source.files):
+    if source.hub_id is not None or any(file_kind(path) in _TABLES for path in source.files):
         rows = itertools.islice(_rows(source, settings), COLUMNS_FROM)
         refuse_missing_columns(list(rows), [("--data.text", settings.text)])
     key = f"corpus {_FORMAT}\0{source.fingerprint(settings, settings.max_documents)}\0"
     key += repr([getattr(settings, name) for name in _READING])
     features = Features({name: Value("string") for name in ("text", "where", "problem")})
-    table = cached_table(_examples, features, {"source": source, "settings": settings}, key)
+    table = cached_table(_examples, features, {"source": source, "settings": settings}, key, rows_at_once=100)
     if not len(table):
         raise DataError(f"{source.name} holds no text")
     return without_bad_rows(table, source, settings)
@@ -87,6 +94,8 @@ def _documents(source: Source, settings: CorpusSettings) -> Dataset:
 def _examples(source: Source, settings: CorpusSettings) -> Iterator[dict[str, Any]]:
     for row in itertools.islice(_rows(source, settings), settings.max_documents):
         text, problem = text_of(row, settings.text)
+        if len(text) > _LONGEST:
+            raise _too_long(row.where)
         yield {"text": text, "where": row.where, "problem": problem}
 
 
@@ -95,13 +104,12 @@ def _rows(source: Source, settings: CorpusSettings) -> Iterator[Row]:
     if source.hub_id is not None:
         yield from source.rows(settings, settings.max_documents)
     for path in source.files:
-        kind = file_kind(path)
-        if kind == ".txt":
-            with naming_read_errors(path):
-                yield from _text_documents(path, settings)
-        elif kind == ".py":
+        if source.name.startswith(_DOCSTRINGS):
             for line, text in read_docstrings(path):
                 yield Row(f"{path} line {line}", {settings.text: text})
+        elif file_kind(path) == ".txt":
+            with naming_read_errors(path):
+                yield from _text_documents(path, settings)
         else:
             yield from read_file(path, settings)
 
@@ -123,52 +131,77 @@ def _text_documents(path: Path, settings: CorpusSettings) -> Iterator[Row]:
         parts.append(line)
         size += len(line)
         if size > _LONGEST:
-            raise DataError(
-                f"{path} line {start}: a document of more than {_LONGEST / 2**20:.0f} M characters; if the file holds "
-                "many documents, pass --data.documents line or blank_line, else cut it into several files"
-            )
+            raise _too_long(f"{path} line {start}")
+
+
+def _too_long(where: str) -> DataError:
+    return DataError(
+        f"{where}: a document of more than {_LONGEST / 2**20:.0f} M characters; if it is a text file with many "
+        "documents, pass --data.documents line or blank_line, else cut it into several"
+    )
 
 
 def _hold_out(table: Dataset, settings: CorpusSettings) -> tuple[Dataset, Dataset | None]:
-    """Split by a hash of the text, so that copies of a document fall on the same side."""
+    num_characters = sum(map(len, table["text"]))
     given = settings.validation_fraction
-    fraction = min(_FRACTION, _ENOUGH / len(table)) if given is None else given
+    fraction = min(_FRACTION, _ENOUGH / num_characters) if given is None else given
     if not fraction:
         return table, None
-    held: list[int] = []
-    kept: list[int] = []
-    for row, text in enumerate(table["text"]):
-        digest = hashlib.blake2b(f"{settings.split_seed}\0{text}".encode(), digest_size=8).digest()
-        (held if int.from_bytes(digest) < fraction * 2**64 else kept).append(row)
-    if not held or not kept:
+    if len(table) < _FEW:
+        if settings.split_seed:
+            raise SettingsError(
+                f"--data.split_seed has no effect on {len(table)} documents, whose ends are held out; leave it out"
+            )
+        return _hold_out_ends(table, fraction)
+    return _hold_out_some(table, fraction, settings)
+
+
+def _hold_out_some(table: Dataset, fraction: float, settings: CorpusSettings) -> tuple[Dataset, Dataset]:
+    """Whole documents, by a hash of the text, so that copies fall on the same side; one at least, and never all."""
+    hashes = _hashes(table, settings.split_seed)
+    is_held = hashes < min(max(fraction, np.nextafter(hashes.min(), 1)), hashes.max())
+    if not is_held.any():
         raise DataError(
-            f"{settings.train}: holding out {fraction:.2g} of {len(table):,} documents leaves an empty part; give "
-            "--data.validation or another --data.validation_fraction"
+            f"{settings.train}: its {len(table):,} documents are all equal, so that none can be held out; give "
+            "--data.validation, or --data.validation_fraction 0"
         )
-    return table.select(kept), table.select(held)
+    return table.select(np.flatnonzero(~is_held)), table.select(np.flatnonzero(is_held))
 
 
-def _cut_one(table: Dataset, settings: CorpusSettings) -> tuple[Dataset, Dataset | None]:
-    """The first part of a single document to train on, the last to hold out, cut at a line's end if there is one."""
-    given = settings.validation_fraction
-    fraction = _FRACTION if given is None else given
-    if not fraction:
-        return table, None
-    text, where = table[0]["text"], table[0]["where"]
-    at = int(len(text) * (1 - fraction))
-    at = text.rfind("\n", at // 2, at) + 1 or at
-    if not text[:at].strip() or not text[at:].strip():
-        raise DataError(f"{where}: a single document too short to hold out a part of; give --data.validation")
-    key = f"{table._fingerprint} {at}"
-    return _single(text[:at], where, f"{key} first"), _single(text[at:], where, f"{key} last")
+def _hashes(table: Dataset, seed: int = 0) -> np.ndarray:
+    """A number in [0, 1] for each document that looks random and is the same for the same text."""
+    digests = (hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=8).digest() for text in table["text"])
+    return np.fromiter((int.from_bytes(digest) / 2**64 for digest in digests), np.float64, len(table))
 
 
-def _single(text: str, where: str, key: str) -> Dataset:
+def _count_shared(train: Dataset, validation: Dataset) -> None:
+    shared = int(np.isin(_hashes(train), _hashes(validation)).sum())
+    if shared:
+        console.warn(f"{shared:,} of {len(train):,} training documents also stand in the validation text")
+
+
+def _hold_out_ends(table: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
+    """Each document without its end, and the ends; cut at a line's end if there is one."""
     from datasets import Features, Value
 
     features = Features({"text": Value("string"), "where": Value("string")})
-    return cached_table(_one_row, features, {"text": text, "where": where}, key)
+    parts = [
+        cached_table(_parts, features, {"table": table, "fraction": fraction, "part": part}, key)
+        for part in (0, 1)
+        for key in [f"ends {table._fingerprint} {fraction} {part}"]
+    ]
+    if not len(parts[1]):
+        raise DataError(
+            f"{table[0]['where']}: documents too short to hold out a part of; give --data.validation, or "
+            "--data.validation_fraction 0"
+        )
+    return parts[0], parts[1]
 
 
-def _one_row(text: str, where: str) -> Iterator[dict[str, str]]:
-    yield {"text": text, "where": where}
+def _parts(table: Dataset, fraction: float, part: int) -> Iterator[dict[str, str]]:
+    for text, where in zip(table["text"], table["where"], strict=True):
+        at = int(len(text) * (1 - fraction))
+        at = text.rfind("\n", at // 2, at) + 1 or at
+        both = text[:at].strip() and text[at:].strip()
+        if both or not part:
+            yield {"text": (text[:at], text[at:])[part] if both else text, "where": where}

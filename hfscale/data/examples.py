@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hfscale import console
 from hfscale.data.cache import cached_table
 from hfscale.data.conll import is_conll, read_conll
-from hfscale.data.readers import Row, read_file
+from hfscale.data.readers import HALF_CHARACTER, Row, has_half_characters, read_file
 from hfscale.data.sources import Source, find_source
 from hfscale.data.squad import answers_of, flat_rows
 from hfscale.data.tags import tags_of, words_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 COLUMNS_FROM = 100  # rows
 _READING = ("text", "label", "label_separator", "columns", "delimiter", "quoting", "encoding")
 """The settings that change what is read: with the files' content they are the cache's key."""
-_FORMAT = 1  # raise it when the table's columns or the checks change: it is part of the cache's key
+_FORMAT = 2  # raise it when the table's columns or the checks change: it is part of the cache's key
 
 
 def load_examples(name: str, settings: DataSettings, task: Task) -> Dataset:
@@ -59,7 +59,7 @@ def read_texts(name: str, settings: DataSettings, task: Task) -> list[dict[str, 
         DataError: as `load_examples`; also for a row without text, whatever `settings.bad_rows` says.
     """
     source, settings = find_source(name), with_columns(settings, task)
-    first = list(itertools.islice(_rows(source, settings, task), COLUMNS_FROM))
+    first = _first_rows(source, settings, task)
     refuse_missing_columns(first, [("text column", column) for column in _names(settings.text)])
     texts = []
     for example in _examples(source, settings, task, labelled=False):
@@ -74,7 +74,7 @@ def _cached_table(source: Source, settings: DataSettings, task: Task) -> Dataset
     # The columns must exist before `datasets` opens a cache folder for them.
     wanted = [("--data.text", column) for column in _names(settings.text)]
     wanted += [("--data.label", column) for column in _names(settings.label)]
-    refuse_missing_columns(list(itertools.islice(_rows(source, settings, task), COLUMNS_FROM)), wanted)
+    refuse_missing_columns(_first_rows(source, settings, task), wanted)
     read_as = [getattr(settings, name) for name in _READING]
     key = f"{_FORMAT}\0{source.fingerprint(settings)}\0{read_as!r}\0{task}"
     arguments = {"source": source, "settings": settings, "task": task}
@@ -111,6 +111,13 @@ def _rows(source: Source, settings: DataSettings, task: Task) -> Iterator[Row]:
         yield from source.rows(settings)
 
 
+def _first_rows(source: Source, settings: DataSettings, task: Task) -> list[Row]:
+    rows = list(itertools.islice(_rows(source, settings, task), COLUMNS_FROM))
+    if not rows:  # articles without questions, a split without rows
+        raise DataError(f"{source.name} holds no examples")
+    return rows
+
+
 def _names(setting: str | list[str] | None) -> list[str]:
     assert setting is not None, "settings must have gone through `with_columns`"
     return [setting] if isinstance(setting, str) else list(setting)
@@ -119,8 +126,10 @@ def _names(setting: str | list[str] | None) -> list[str]:
 def refuse_missing_columns(rows: list[Row], wanted: list[tuple[str, str]]) -> None:
     """Objects of JSON lines may each leave out keys: what none of the first rows has is taken for missing.
 
-    `wanted` holds (how a person names it, column).
+    `wanted` holds (how a person names it, column). Where there are no rows, there is nothing to tell.
     """
+    if not rows:
+        return
     found = list(dict.fromkeys(str(name) for row in rows for name in row.values))
     for flag, name in wanted:
         if name not in found:
@@ -135,7 +144,8 @@ def _examples(source: Source, settings: DataSettings, task: Task, labelled: bool
         tagged = task == "token_classification" and (labelled or not isinstance(_first(row, settings), str))
         example, problem = (_words if tagged else _texts)(row, settings)
         if task == "question_answering":
-            example["id"] = None if row.values.get("id") is None else str(row.values["id"])
+            example["id"], wrong = _id(row)
+            problem = problem or wrong
         if labelled:
             example["label"], wrong = _label(row, settings, task, example)
             problem = problem or wrong
@@ -157,6 +167,11 @@ def _texts(row: Row, settings: DataSettings) -> tuple[dict[str, Any], str | None
     return dict(zip(("text", "text_pair"), (text for text, _ in found), strict=False)), problem
 
 
+def _id(row: Row) -> tuple[str | None, str | None]:
+    name = None if row.values.get("id") is None else str(row.values["id"])
+    return (None, f"its id holds {HALF_CHARACTER}") if has_half_characters(name or "") else (name, None)
+
+
 def _label(row: Row, settings: DataSettings, task: Task, example: dict[str, Any]) -> tuple[Any, str | None]:
     column = _names(settings.label)[0]
     if task == "token_classification":
@@ -171,10 +186,8 @@ def text_of(row: Row, name: str) -> tuple[str, str | None]:
     if isinstance(value, (list, dict)):
         return "", f"column {name} holds a {type(value).__name__}, not a text"
     text = "" if _is_missing(value) else str(value)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # JSON can write one
-        return "", f"column {name} holds half of a character (a lone surrogate)"
+    if has_half_characters(text):
+        return "", f"column {name} holds {HALF_CHARACTER}"
     return text, None if text.strip() else f"no text in column {name}"
 
 
@@ -197,6 +210,8 @@ def _class_label(row: Row, settings: DataSettings) -> tuple[str | None, str | No
         several = "--task multi_label_classification takes several"
         return None, f"column {name} holds a {type(value).__name__}, not one label ({several})"
     text = _label_name(value)
+    if has_half_characters(text):
+        return None, f"column {name} holds {HALF_CHARACTER}"
     return (text, None) if text else (None, f"no label in column {name}")
 
 
@@ -206,12 +221,14 @@ def _several_labels(row: Row, settings: DataSettings) -> tuple[list[str] | None,
     assert settings.label is not None
     value = row.values.get(settings.label)
     if isinstance(value, str) and settings.label_separator:
-        return [part.strip() for part in value.split(settings.label_separator) if part.strip()], None
+        value = [part.strip() for part in value.split(settings.label_separator) if part.strip()]
     if _is_missing(value):
         return None, f"no labels in column {settings.label}"
     if not isinstance(value, list):
         return None, f"column {settings.label} holds text, not a list of labels; name its --data.label_separator"
     names = [_label_name(item) for item in value]
+    if any(map(has_half_characters, names)):
+        return None, f"column {settings.label} holds {HALF_CHARACTER}"
     return (names, None) if all(names) else (None, f"an empty label in column {settings.label}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,16 +117,21 @@ def _class_folders(folder: Path) -> tuple[tuple[Path, str], ...]:
     files = {path: _images_in(path, nested=True) for path in classes}
     for path in (path for path, images in files.items() if not images):
         raise DataError(f"class folder {path} holds no image ({', '.join(ENDINGS)}); {layout}")
-    found = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    others = sorted(set(found).difference(*files.values()))
+    others = sorted(set(_visible_files(folder, folder.rglob("*"))).difference(*files.values()))
     if others:
         console.warn(f"left out {len(others):,} files of {folder} that are no images of a class; one is {others[0]}")
     return tuple((image, path.name) for path, images in files.items() for image in images)
 
 
 def _images_in(folder: Path, nested: bool = False) -> list[Path]:
-    found = [path for path in (folder.rglob("*") if nested else folder.iterdir()) if path.suffix.lower() in ENDINGS]
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    found = _visible_files(folder, folder.rglob("*") if nested else folder.iterdir())
+    return sorted(path for path in found if path.suffix.lower() in ENDINGS)
+
+
+def _visible_files(folder: Path, paths: Iterable[Path]) -> list[Path]:
+    """Those that neither are hidden nor lie in a hidden folder below `folder`, where tools keep copies."""
+    files = (path for path in paths if path.is_file())
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def _idx_images(images: Path, labels: Path) -> Iterator[RawImage]:

@@ -1,12 +1,14 @@
 """Images of any source -> one table of raw pixels of equal shape, memory-mapped and cached by content.
 
 Columns: `pixels` (bytes: height x width x channels, channels last), `height`, `width`, `channels`, `label` (the
-class's name), `where` (file, or file and number), `problem` (what is wrong with the image, or null).
+class's name), `where` (file, or file and number), `problem` (what is wrong with the image, or null). A row with a
+problem holds no pixels, so that all pixels in the file are of images that are used.
 """
 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL.Image import Image
 
-_FORMAT = 1  # raise it when the table's columns or the decoding change: it is part of the cache's key
+_FORMAT = 2  # raise it when the table's columns or the decoding change: it is part of the cache's key
 _MOST_VALUES = 2**28  # that mean and deviation are taken from
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error)  # Pillow's; the last of odd EXIF
+_NOTHING = np.zeros((0, 0, 0), np.uint8)  # the pixels of a row with a problem
 
 
 class Images:
@@ -45,8 +49,8 @@ class Images:
         first = table[0]
         self.shape: tuple[int, int, int] = (first["height"], first["width"], first["channels"])
         """Height, width, channels."""
-        self._chunks = [_view(chunk, self.shape) for chunk in table.data.column("pixels").chunks]
-        self._starts = np.cumsum([0, *map(len, self._chunks)])
+        self._chunks = [_Chunk.of(chunk, self.shape) for chunk in table.data.column("pixels").chunks]
+        self._starts = np.cumsum([0, *(len(chunk.places) for chunk in self._chunks)])
         self._stored = None if table._indices is None else table._indices.column(0).to_numpy().astype(np.int64)
 
     def __len__(self) -> int:
@@ -63,8 +67,28 @@ class Images:
         chunk_of = np.searchsorted(self._starts, stored, side="right") - 1
         for chunk in np.unique(chunk_of):
             here = chunk_of == chunk
-            pixels[here] = self._chunks[chunk][stored[here] - self._starts[chunk]]
+            pixels[here] = self._chunks[chunk].pixels(stored[here] - self._starts[chunk])
         return pixels
+
+
+class _Chunk(NamedTuple):
+    """A part of the table that lies in one piece."""
+
+    stored: np.ndarray
+    """(images, height, width, channels), mapped, not copied."""
+    places: np.ndarray
+    """For each row where its binary begins, in bytes. Rows without pixels take no room: rows and images part ways."""
+
+    @classmethod
+    def of(cls, chunk: Any, shape: tuple[int, int, int]) -> _Chunk:
+        """A view of an Arrow array of binaries that are either empty or of this shape."""
+        _, offsets, values = chunk.buffers()
+        places = np.frombuffer(offsets, np.int32, len(chunk) + 1, chunk.offset * 4)
+        stored = np.frombuffer(values, np.uint8) if values else np.zeros(0, np.uint8)
+        return cls(stored[places[0] : places[-1]].reshape(-1, *shape), places[:-1])
+
+    def pixels(self, rows: np.ndarray) -> np.ndarray:
+        return self.stored[(self.places[rows] - self.places[0]) // self.stored[0].nbytes]
 
 
 class ImageSplits(NamedTuple):
@@ -92,9 +116,9 @@ def load_image_splits(settings: ImageDataSettings) -> ImageSplits:
     sources = [find_image_source(name) if name else None for name in names]
     _refuse_idle(settings, [source for source in sources if source])
     tables = [_load(source, settings) if source else None for source in sources]
-    _refuse_several_shapes([table for table in tables if table], settings)
+    _refuse_several_shapes([table for table in tables if table is not None], settings)
     train, validation, test = tables
-    assert train
+    assert train is not None
     if not settings.validation:
         train, validation = hold_out(train, _contents(train), settings)
     labels = Labels.of(train, "single_label_classification")
@@ -140,17 +164,19 @@ def write_example(images: Images, folder: Path) -> Path:
 def to_pixels(image: Image, image_size: int | None, channels: int | None) -> np.ndarray:
     """Unsigned bytes of shape (height, width, channels), grey or colour as asked for, else as the image is.
 
-    Resized (bilinear, the whole image whatever its shape) where `image_size` is given. 16-bit grey keeps its upper 8
-    bits. Other values than these are refused by `ValueError`.
+    Turned as its EXIF data says, and resized (bilinear, the whole image whatever its shape) where `image_size` is
+    given. These are the pixels that transformers' pipeline gives a model for the same file: it makes every image RGB
+    first, which clips values of more than 8 bits; such images are refused by `ValueError`.
     """
     import PIL.Image
+    import PIL.ImageOps
 
-    if image.mode.startswith("I;16"):
-        image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its values are of mode {image.mode}, not 8 or 16 bits")
+    if image.mode[0] in "IF":
+        bits = "16 bits" if image.mode.startswith("I;16") else "more than 8 bits"
+        raise ValueError(f"{bits} per value; convert to 8")
     grey = channels == 1 if channels else image.mode in ("1", "L", "LA", "La")
-    image = image.convert("L" if grey else "RGB")
+    image = PIL.ImageOps.exif_transpose(image).convert("RGB")
+    image = image.convert("L") if grey else image
     if image_size and image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), PIL.Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(image.height, image.width, -1)
@@ -165,25 +191,27 @@ def _load(source: ImageSource, settings: ImageDataSettings) -> Dataset:
     features = Features({"pixels": Value("binary"), **numbers, **texts})
     next(source.images(settings), None)  # what can't be read at all must not leave a cache folder behind
     table = cached_table(_rows, features, {"source": source, "settings": settings}, key)
+    if not len(table):
+        raise DataError(f"{source.name} holds no images")
     return without_bad_rows(table, source, settings)
 
 
 def _rows(source: ImageSource, settings: ImageDataSettings) -> Iterator[dict[str, Any]]:
     for raw in source.images(settings):
         pixels, problem = _decode(raw, settings)
+        label = (raw.label or "").strip()
+        if not problem and not label:
+            pixels, problem = _NOTHING, "no label"
         height, width, channels = pixels.shape
         shape = {"height": height, "width": width, "channels": channels}
-        label = (raw.label or "").strip()
-        problem = problem or (None if label else "no label")
         yield {"pixels": pixels.tobytes(), **shape, "label": label, "where": raw.where, "problem": problem}
 
 
 def _decode(raw: RawImage, settings: ImageDataSettings) -> tuple[np.ndarray, str | None]:
     import PIL.Image
 
-    nothing = np.zeros((0, 0, 0), np.uint8)
     if raw.content is None:
-        return nothing, "no image"
+        return _NOTHING, "no image"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, not pixels
@@ -192,9 +220,9 @@ def _decode(raw: RawImage, settings: ImageDataSettings) -> tuple[np.ndarray, str
             image = PIL.Image.open(io.BytesIO(content)) if is_file else PIL.Image.fromarray(content)
             return to_pixels(image, settings.image_size, settings.channels), None
     except PIL.UnidentifiedImageError:
-        return nothing, "not an image, or a corrupt one"
-    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
-        return nothing, f"can't be read as an image ({' '.join(str(error).split())})"
+        return _NOTHING, "not an image, or a corrupt one"
+    except (*_UNREADABLE, PIL.Image.DecompressionBombError) as error:
+        return _NOTHING, f"can't be read as an image ({' '.join(str(error).split())})"
 
 
 def _refuse_idle(settings: ImageDataSettings, sources: Sequence[ImageSource]) -> None:
@@ -224,10 +252,3 @@ def _refuse_several_shapes(tables: Sequence[Dataset], settings: ImageDataSetting
 
 def _contents(table: Dataset) -> Iterator[bytes]:
     return (pixels for start in range(0, len(table), 1000) for pixels in table[start : start + 1000]["pixels"])
-
-
-def _view(chunk: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    """The equally long binaries of an Arrow array as (rows, height, width, channels), without copying them."""
-    _, offsets, values = chunk.buffers()
-    starts = np.frombuffer(offsets, np.int32, len(chunk) + 1, chunk.offset * 4)
-    return np.frombuffer(values, np.uint8)[starts[0] : starts[-1]].reshape(-1, *shape)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfscale import console
-from hfscale.data.tags import closed, is_plain, scheme_of, standard_tags
+from hfscale.data.tags import closed, is_plain, odd_tag, scheme_of, standard_tags
 from hfscale.errors import DataError, did_you_mean
 from hfscale.schemas import Task
 
@@ -33,7 +33,8 @@ class Labels(NamedTuple):
         Tags that mark entities are IOB2 or BIOES, and complete: with `B-LOC` there is `I-LOC`.
 
         Raises:
-            DataError: with fewer than two classes, or so many that the column must hold something else.
+            DataError: with fewer than two classes, or so many that the column must hold something else; for tags that
+                are numbers, or of which some mark entities and others don't.
         """
         if task == "regression":
             return cls(task, ("score",))
@@ -43,6 +44,7 @@ class Labels(NamedTuple):
         for label in train["label"]:
             names.update([label] if isinstance(label, str) else label)
         if task == "token_classification":
+            _refuse_odd_tags(train, names)
             names = closed(names)
             console.say(f"data       {len(names)} tags, {scheme_of(names)}")
         needed = 1 if task == "multi_label_classification" else 2
@@ -101,6 +103,25 @@ class Labels(NamedTuple):
                 f"{scheme_of(self.names)}: I- that begins an entity as B-, L- as E-, U- as S-"
             )
         return targets
+
+
+def _refuse_odd_tags(train: Dataset, names: set[str]) -> None:
+    """Refuse tags that would be scored as something else than what they mean."""
+    if names and all(_number(name) is not None for name in names):
+        shown = ", ".join(sorted(names, key=_numeric_first)[:4]) + (", ..." if len(names) > 4 else "")
+        raise DataError(
+            f"the tags are numbers ({shown}); give their names, such as B-PER, I-PER and O: numbers don't say which "
+            "words make up an entity"
+        )
+    found = odd_tag(names)
+    if found:
+        odd, mark = found
+        row = next(row for row, tags in enumerate(train["label"]) if odd in tags)
+        place = train[row]["label"].index(odd)
+        raise DataError(
+            f"{train[row]['where']}, word {place + 1} {train[row]['words'][place]!r}: tag {odd!r} is neither O nor "
+            f"marks an entity, as {mark!r} does; mend it, or bring all tags into one form"
+        )
 
 
 def _standard(tags: list[str]) -> list[str]:

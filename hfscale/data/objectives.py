@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Objective = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
+HELD_OUT = 2**32 - 1
+"""The epoch of held-out text: it is masked the same way at each evaluation of every run, and as in no epoch of
+training."""
 IGNORED = -100
 """Label of a position where nothing is predicted; the value that PyTorch's cross entropy ignores."""
 
@@ -60,9 +63,8 @@ class MaskedTokens:
         self, ids: np.ndarray, pieces: np.ndarray, rows: np.ndarray, epoch: int
     ) -> tuple[np.ndarray, np.ndarray]:
         width = ids.shape[1]
-        draws = np.stack(
-            [np.random.default_rng([self._seed, epoch, row]).random((3, self._max_length)) for row in rows]
-        )
+        seed = 0 if epoch == HELD_OUT else self._seed
+        draws = np.stack([np.random.default_rng([seed, epoch, row]).random((3, self._max_length)) for row in rows])
         choose, how, replacement = draws[:, :, :width].transpose(1, 0, 2)
         if self._starts_word is not None:
             choose = self._shared_by_words(choose, ids, pieces)
@@ -85,10 +87,11 @@ class MaskedTokens:
 def _word_starts(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """(vocabulary,) whether a token begins a word. WordPiece marks the others, BPE and SentencePiece these."""
     tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
-    if any(token.startswith("##") for token in tokens):
-        return np.array([not token.startswith("##") for token in tokens])
     marks = ("Ġ", "Ċ", "ĉ", "▁")  # byte-level for space, newline and tab; SentencePiece's space
     starts = np.array([token.startswith(marks) for token in tokens])
+    continues = np.array([token.startswith("##") for token in tokens])
+    if continues.sum() > starts.sum():  # GPT-2's vocabulary has "##" too, as text
+        return ~continues
     if not starts.any():
         raise SettingsError(
             "--mask.whole_words has no effect: this tokenizer's words can't be told apart; leave it out"

@@ -10,11 +10,9 @@ import numpy as np
 
 from hfscale.batch import Batch
 from hfscale.data.batching import accumulation_steps
-from hfscale.data.objectives import Objective
+from hfscale.data.objectives import HELD_OUT, Objective
 from hfscale.data.packing import PackedSequences
 from hfscale.errors import DataError
-
-_HELD_OUT_EPOCH = 2**32 - 1  # held-out text is masked the same way at each evaluation, and as in no epoch of training
 
 
 class PackedTrainBatches:
@@ -91,7 +89,7 @@ class PackedEvalBatches:
         nothing = np.empty(0, dtype=np.int64)
         for index in range(self._process, rounds * self._num_processes, self._num_processes):
             part = self._batches[index] if index < len(self._batches) else nothing
-            yield self._rows.batch(part, self._batches[-1][:1], _HELD_OUT_EPOCH)
+            yield self._rows.batch(part, self._batches[-1][:1], HELD_OUT)
 
 
 class _Rows:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Framing = Literal["encoder", "decoder"]
 """Which special tokens a piece gets: `[CLS] piece [SEP]`, or beginning and end around a whole document."""
 
+_AT_ONCE = 2**22  # bytes of documents that are tokenized together: as lists of numbers they take a hundred times that
 _WINDOW = 2**18  # pieces that are packed together: bounds the memory, costs nothing in tightness
 
 
@@ -49,10 +50,12 @@ def tokenize_corpus(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_leng
             "input_ids": [piece for tokens in ids["input_ids"] for piece in split(tokens, first, last, max_length)]
         }
 
-    key = f"{tokenizer_fingerprint(tokenizer)} {table._fingerprint} {max_length} {framing} 1"
+    key = f"{tokenizer_fingerprint(tokenizer)} {table._fingerprint} {max_length} {framing} {first} {last} 1"
+    average = max(1, table.data.nbytes // max(1, table.data.num_rows))
     return table.map(
         cut,
         batched=True,
+        batch_size=max(1, min(1000, _AT_ONCE // average)),
         remove_columns=table.column_names,
         features=Features({"input_ids": List(Value("int32"))}),
         new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
@@ -94,13 +97,12 @@ def pack_corpus(
     packed = {}
     for name, table in (("training", corpus.train), ("validation", corpus.validation)):
         if table is not None:
-            packed[name] = PackedSequences(tokenize_corpus(table, tokenizer, max_length, framing), max_length)
+            pieces = tokenize_corpus(table, tokenizer, max_length, framing)
+            packed[name] = PackedSequences(pieces, max_length, framing)
             packed[name].say(name)
     held_out = packed.get("validation")
     if held_out is not None:
-        unpredicted = 2 if framing == "encoder" else 1  # the special ones; what nothing stands before
-        num_targets = held_out.num_tokens - unpredicted * len(held_out.piece_lengths)
-        held_out.tokens_per_byte = num_targets / corpus.validation_bytes
+        held_out.tokens_per_byte = int(held_out.target_counts().sum()) / corpus.validation_bytes
     return packed["training"], held_out
 
 
@@ -109,6 +111,7 @@ class PackedSequences:
 
     Args:
         pieces: table with `input_ids`, no piece longer than `max_length`.
+        framing: says which tokens of a piece are never predicted.
 
     Raises:
         DataError: for a table without pieces.
@@ -117,10 +120,10 @@ class PackedSequences:
     tokens_per_byte: float = math.nan
     """Tokens to predict per UTF-8 byte of the text; known of validation text."""
 
-    def __init__(self, pieces: Dataset, max_length: int) -> None:
+    def __init__(self, pieces: Dataset, max_length: int, framing: Framing) -> None:
         if not len(pieces):
             raise DataError("the corpus holds no text that the tokenizer knows")
-        self.max_length = max_length
+        self.max_length, self._framing = max_length, framing
         self._views = _views(pieces)
         self.piece_lengths = np.concatenate([np.diff(view.offsets) for view in self._views])
         self._first_of_view = np.cumsum([0, *(len(view.offsets) - 1 for view in self._views)])
@@ -135,13 +138,15 @@ class PackedSequences:
         """Share of all positions that hold real tokens."""
         return self.num_tokens / (len(self) * self.max_length)
 
-    def token_counts(self) -> np.ndarray:
-        """(largest token id + 1,) how often each token occurs."""
-        counts = np.zeros(1, dtype=np.int64)
+    def target_counts(self) -> np.ndarray:
+        """(largest token id + 1,) how often each token is one to predict: not the first of a piece, before which
+        nothing stands, nor the special tokens around an encoder's."""
+        counts = np.zeros(max(int(view.values.max()) for view in self._views) + 1, dtype=np.int64)
         for view in self._views:
-            new = np.bincount(view.values[view.offsets[0] : view.offsets[-1]])
-            short, long = sorted((counts, new), key=len)
-            counts = long + np.pad(short, (0, len(long) - len(short)))
+            counts += np.bincount(view.values[view.offsets[0] : view.offsets[-1]], minlength=len(counts))
+            counts -= np.bincount(view.values[view.offsets[:-1]], minlength=len(counts))
+            if self._framing == "encoder":
+                counts -= np.bincount(view.values[view.offsets[1:] - 1], minlength=len(counts))
         return counts
 
     def pieces_of(self, sequence: int) -> list[np.ndarray]:
@@ -186,14 +191,14 @@ def pack_best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.nd
     all pieces stay whole. The same lengths give the same sequences.
     """
     assert lengths.max() <= capacity
-    pieces: list[int] = []
-    starts: list[int] = []
+    pieces: list[np.ndarray] = []
+    sizes: list[np.ndarray] = []
     for begin in range(0, len(lengths), _WINDOW):
         window = lengths[begin : begin + _WINDOW]
-        for members in _best_fit(window.tolist(), np.argsort(-window, kind="stable").tolist(), capacity):
-            starts.append(len(pieces))
-            pieces += [begin + member for member in members]
-    return np.asarray(pieces, dtype=np.int64), np.asarray([*starts, len(pieces)], dtype=np.int64)
+        sequences = _best_fit(window.tolist(), np.argsort(-window, kind="stable").tolist(), capacity)
+        pieces.append(begin + np.concatenate([np.asarray(members, dtype=np.int64) for members in sequences]))
+        sizes.append(np.asarray([len(members) for members in sequences], dtype=np.int64))
+    return np.concatenate(pieces), np.concatenate([[0], *sizes]).cumsum()
 
 
 def _best_fit(lengths: list[int], order: list[int], capacity: int) -> list[list[int]]:

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from hfscale.errors import DataError
 from hfscale.schemas import SourceSettings
 
+HALF_CHARACTER = "half of a character (a lone surrogate)"
+
 
 class Row(NamedTuple):
     """One raw row and where it stands (`train.csv line 17`)."""
@@ -57,6 +59,15 @@ def naming_read_errors(path: Path) -> Generator[None]:
         raise DataError(f"{path}: corrupt gzip file ({error})") from None
     except OSError as error:
         raise DataError(f"can't read {path}: {error.strerror or error}") from None
+
+
+def has_half_characters(text: str) -> bool:
+    """True for text with lone surrogates, which JSON can write and no encoding can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def file_kind(path: Path) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from hfscale import console
+from hfscale.data.labels import SPAN, Labels
 from hfscale.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -39,48 +42,63 @@ class SpanWindow(NamedTuple):
 
 
 def tokenize_questions(
-    table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int | None, key: str
+    table: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    stride: int | None,
+    labels: Labels,
+    key: str,
 ) -> Dataset:
     """One row per window, with `example`, its row in `table`, the table's own columns, the windows' `starts` and
-    `ends` and `none`, and `labels`: the first and last token of the (first) answer, or `none` twice. `key` is the
-    fingerprint of the result.
+    `ends` and `none`, and `labels`: the first and last token of the (first) answer, or `none` twice. `answerable` says
+    whether the question has an answer, `answered` whether this window holds it. `key` is the result's fingerprint.
     """
 
     def encode(batch: dict[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {
-            name: [] for name in ("example", "length", "starts", "ends", "none", "labels")
-        }
+        names = ("example", "length", "starts", "ends", "none", "labels", "answerable", "answered")
+        columns: dict[str, list[Any]] = {name: [] for name in names}
         for window in span_windows(tokenizer, batch["text"], batch["text_pair"], max_length, stride, batch["where"]):
             columns["example"].append(rows[window.question])
             columns["length"].append(len(window.starts))
             columns["starts"].append(window.starts)
             columns["ends"].append(window.ends)
             columns["none"].append(window.none)
-            columns["labels"].append(_target(window, batch["label"][window.question]))
+            answers = batch["label"][window.question]
+            target = _target(window, answers)
+            columns["labels"].append(target)
+            columns["answerable"].append(bool(answers["text"]))
+            columns["answered"].append(window.starts[target[0]] != OUTSIDE)
             for name, values in window.inputs.items():
                 columns.setdefault(name, []).append(values)
             for name, values in batch.items():
                 columns.setdefault(name, []).append(values[window.question])
         return columns
 
-    encoded = table.map(
-        encode,
-        batched=True,
-        with_indices=True,
-        remove_columns=table.column_names,
-        new_fingerprint=key,
-        desc="tokenizing",
-    )
-    targets = zip(encoded["example"], encoded["starts"], encoded["labels"], strict=True)
-    found = {row for row, starts, (first, _) in targets if starts[first] != OUTSIDE}
-    lost = sum(bool(answers["text"]) and row not in found for row, answers in enumerate(table["label"]))
+    given = {"remove_columns": table.column_names, "new_fingerprint": key}
+    encoded = table.map(encode, batched=True, with_indices=True, desc="tokenizing", **given)
     if len(encoded) > len(table):
-        console.say(
-            f"data       {len(table):,} questions were read in {len(encoded):,} windows of {max_length} tokens"
-        )
-    if lost:
-        console.warn(f"{lost:,} of {len(table):,} answers are not whole in any window; --data.stride may be too small")
+        sizes = f"{len(table):,} questions were read in {len(encoded):,} windows"
+        console.say(f"data       {sizes} of {max_length} tokens")
+    _warn_of_questions(encoded, table, labels)
     return encoded
+
+
+def _warn_of_questions(windows: Dataset, table: Dataset, labels: Labels) -> None:
+    """Count the questions whose answer no window holds whole, and those without one that the model must get wrong."""
+    example = np.asarray(windows["example"][:])
+    answerable, answered = (np.asarray(windows[name][:], dtype=bool) for name in ("answerable", "answered"))
+    lost = np.setdiff1d(example[answerable], example[answered])
+    if len(lost):
+        console.warn(
+            f"{len(lost):,} of {len(table):,} answers are not whole in any window; --data.stride may be too small"
+        )
+    without = np.unique(example[~answerable])
+    if len(without) and labels.names == SPAN:
+        console.warn(
+            f"{len(without):,} of {len(table):,} questions have no answer (the first: "
+            f"{table[int(without[0])]['where']}), but all training questions have one: the model always answers, and "
+            "these count as wrong"
+        )
 
 
 def span_windows(

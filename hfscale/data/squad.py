@@ -31,7 +31,8 @@ def flat_rows(rows: Iterable[Row], question: str, context: str, answers: str) ->
                     values = {"id": entry.get("id"), question: entry["question"], context: text}
                     if "answers" in entry:
                         values[answers] = [] if entry.get("is_impossible") else entry["answers"]
-                    yield Row(f"{row.where} paragraph {number} question {entry.get('id', '')}".rstrip(), values)
+                    name = str(entry.get("id", "")).encode("utf-8", "backslashreplace").decode()  # JSON can be odd
+                    yield Row(f"{row.where} paragraph {number} question {name}".rstrip(), values)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{row.where}: not built as SQuAD's articles are ({error!r})") from None
 

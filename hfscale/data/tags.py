@@ -12,16 +12,23 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hfscale.data.readers import Row
+from hfscale.data.readers import HALF_CHARACTER, Row, has_half_characters
 
 _PREFIXED = re.compile(r"[BIESLU](-.+)?", re.DOTALL)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _BIOES = {"L": "E", "U": "S"}
 
 
 def is_plain(names: Iterable[str]) -> bool:
     """True for tags that mark no beginnings and ends."""
     return not all(name == "O" or _PREFIXED.fullmatch(name) for name in names)
+
+
+def odd_tag(names: Iterable[str]) -> tuple[str, str] | None:
+    """(a tag that fits no scheme, one that marks an entity) where both occur; None for tags of one kind."""
+    names = sorted(names)
+    marks = [name for name in names if name[1:2] == "-" and _PREFIXED.fullmatch(name)]
+    odd = [name for name in names if name != "O" and not _PREFIXED.fullmatch(name)]
+    return (odd[0], marks[0]) if odd and marks else None
 
 
 def closed(names: Iterable[str]) -> set[str]:
@@ -91,13 +98,17 @@ def tags_of(row: Row, column: str, words: Sequence[str]) -> tuple[list[str], str
     if len(value) != len(words):
         return [], f"{len(words)} words, but {len(value)} tags in column {column}"
     tags = ["" if tag is None else str(tag).strip() for tag in value]
-    missing = next((n for n, tag in enumerate(tags) if not tag), None)
-    return (tags, None) if missing is None else ([], f"word {missing + 1} {words[missing]!r} has no tag")
+    bad = next((n for n, tag in enumerate(tags) if not tag or has_half_characters(tag)), None)
+    if bad is None:
+        return tags, None
+    if not tags[bad]:
+        return [], f"word {bad + 1} {words[bad]!r} has no tag"
+    return [], f"the tag of word {bad + 1} {words[bad]!r} holds {HALF_CHARACTER}"
 
 
 def _is_word(value: Any) -> bool:
-    """Text that is not blank and has no half characters (lone surrogates), which JSON can write."""
-    return isinstance(value, str) and bool(value.strip()) and not _SURROGATE.search(value)
+    """Text that is not blank and has no half characters."""
+    return isinstance(value, str) and bool(value.strip()) and not has_half_characters(value)
 
 
 def _letter(tag: str) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from hfscale.data.labels import Labels
 
+_FORMAT = 2  # raise it when the tokenized columns change: it is part of the cache's key
+
 
 def tokenize(
     table: Dataset,
@@ -41,7 +43,7 @@ def tokenize(
     if labels.task == "token_classification":
         return tokenize_words(table, tokenizer, max_length, labels, key)
     if labels.task == "question_answering":
-        return tokenize_questions(table, tokenizer, max_length, stride, key)
+        return tokenize_questions(table, tokenizer, max_length, stride, labels, key)
     return _tokenize_texts(table, tokenizer, max_length, labels, key)
 
 
@@ -83,7 +85,15 @@ def _tokenize_texts(
 def _fingerprint(
     table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Labels, stride: int | None
 ) -> str:
-    key = f"{table._fingerprint}\0{tokenizer_fingerprint(tokenizer)}\0{max_length}"
+    """Key of the rows that `table.map` makes, of all that they hold: the tags' numbers, too, and windows that overlap.
+
+    The targets of whole texts are added after the map, so that other labels find the same token ids.
+    """
+    key = f"{_FORMAT}\0{table._fingerprint}\0{tokenizer_fingerprint(tokenizer)}\0{max_length}"
+    if labels.task == "token_classification":
+        key += f"\0{labels.names!r}"
+    if labels.task == "question_answering":
+        key += f"\0{stride}"
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

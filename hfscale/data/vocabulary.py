@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hfscale import console
 from hfscale.errors import DataError, ModelError, SettingsError
-from hfscale.files import replacing_folder
+from hfscale.files import making_folder
 from hfscale.network import asking_hub, plain_words
 from hfscale.schemas import TokenizerSettings
 
@@ -26,38 +26,54 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 Kind = Literal["wordpiece", "bpe"]
+Reader = Literal["encoder", "decoder"]
+"""What the tokenizer is for: models that read texts and pairs of them, or models that write."""
 
-_FORMAT = 1  # raise it when training changes: it is part of the cache's key
+_FORMAT = 2  # raise it when training changes: it is part of the cache's key
 _VOCAB_SIZE = 8_000
 _MIN_FREQUENCY = 2  # a merge seen once would make rare words of a small corpus into tokens, typing errors too
 _MOST_CHARACTERS = 1_000  # as for BERT; rarer ones become [UNK]
 _BATCH = 1_000  # texts
 _TITLES = {"wordpiece": "WordPiece", "bpe": "byte-level BPE"}
 _WORDPIECE_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_BPE_SPECIAL = ["<|endoftext|>", "<|pad|>"]
-_OPTIONS: dict[Kind, dict[str, Any]] = {
-    "wordpiece": {
+_BPE_SPECIAL: dict[Reader, list[str]] = {
+    "encoder": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],  # as RoBERTa's
+    "decoder": ["<|endoftext|>", "<|pad|>"],
+}
+_OPTIONS: dict[tuple[Kind, Reader], dict[str, Any]] = {
+    ("wordpiece", "encoder"): {
         **{f"{token.strip('[]').lower()}_token": token for token in _WORDPIECE_SPECIAL},
         # BERT's kin tell the two texts of a pair apart by their types; GPT-2's know none
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
     },
-    "bpe": {"bos_token": _BPE_SPECIAL[0], "eos_token": _BPE_SPECIAL[0], "pad_token": _BPE_SPECIAL[1]},
+    ("bpe", "encoder"): {
+        "bos_token": "<s>",
+        "cls_token": "<s>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+        "model_input_names": ["input_ids", "attention_mask"],
+    },
+    ("bpe", "decoder"): {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|pad|>"},
 }
 
 
 def load_or_train_tokenizer(
-    settings: TokenizerSettings, table: Dataset, kind: Kind, max_length: int
+    settings: TokenizerSettings, table: Dataset, reader: Reader, max_length: int
 ) -> PreTrainedTokenizerFast:
     """The tokenizer that `settings` names, else one trained on the column `text` (and `text_pair`) of `table`.
 
     Args:
         table: the training examples only; read in batches.
-        kind: what to train where the settings don't say.
+        reader: what the tokenizer is for; unless the settings say otherwise, an encoder's is WordPiece, a decoder's
+            BPE.
         max_length: the result's `model_max_length`, in tokens.
 
     Raises:
         ModelError: for a name under which no tokenizer is found.
-        SettingsError: for settings that don't go with `kind`.
+        SettingsError: for settings that don't go with the kind of tokenizer, or a kind that the reader can't use.
         DataError: where no row has text.
     """
     if settings.name is not None:
@@ -66,19 +82,20 @@ def load_or_train_tokenizer(
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    kind = settings.kind or kind
+    kind: Kind = settings.kind or ("wordpiece" if reader == "encoder" else "bpe")
     vocab_size, lowercase = settings.vocab_size or _VOCAB_SIZE, settings.lowercase is not False
-    _check(settings, kind)
-    key = (_FORMAT, tokenizers.__version__, table._fingerprint, kind, vocab_size, lowercase)
+    _check(settings, kind, reader)
+    key = (_FORMAT, tokenizers.__version__, table._fingerprint, kind, reader, vocab_size, lowercase)
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hfscale-tokenizers" / name
     is_new = not (folder / "tokenizer.json").is_file()
     if is_new:
-        backend = (
-            _train_wordpiece(table, vocab_size, lowercase) if kind == "wordpiece" else _train_bpe(table, vocab_size)
-        )
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **_OPTIONS[kind])
-        with replacing_folder(folder) as temporary:
+        if kind == "wordpiece":
+            backend = _train_wordpiece(table, vocab_size, lowercase)
+        else:
+            backend = _train_bpe(table, vocab_size, reader)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **_OPTIONS[kind, reader])
+        with making_folder(folder) as temporary:
             tokenizer.save_pretrained(temporary)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, model_max_length=max_length)
     _say(tokenizer, kind, vocab_size, len(table), is_new)
@@ -108,9 +125,11 @@ def ensure_padding(tokenizer: PreTrainedTokenizerBase) -> None:
         console.warn(f"the tokenizer has no padding token; {tokenizer.eos_token} serves as one")
 
 
-def _check(settings: TokenizerSettings, kind: Kind) -> None:
+def _check(settings: TokenizerSettings, kind: Kind, reader: Reader) -> None:
     """What the schema can't tell where the recipe chooses the kind."""
-    least = len(_BPE_SPECIAL) + 256
+    if (kind, reader) not in _OPTIONS:
+        raise SettingsError(f"--tokenizer.kind {kind} has no end-of-text token, which this recipe needs; leave it out")
+    least = len(_BPE_SPECIAL[reader]) + 256
     if kind == "bpe" and settings.vocab_size is not None and settings.vocab_size < least:
         raise SettingsError(
             f"--tokenizer.vocab_size must be at least {least} for byte-level BPE, got {settings.vocab_size}"
@@ -213,9 +232,10 @@ def _continues_word(character: str, backend: Tokenizer) -> bool:
     return len(pieces) == 1
 
 
-def _train_bpe(table: Dataset, vocab_size: int) -> Tokenizer:
-    """Byte-level BPE as GPT-2's (Radford et al. 2019): no text is out of its vocabulary."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def _train_bpe(table: Dataset, vocab_size: int, reader: Reader) -> Tokenizer:
+    """Byte-level BPE as GPT-2's (Radford et al. 2019): no text is out of its vocabulary. For an encoder texts are
+    framed as RoBERTa's are."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -223,9 +243,13 @@ def _train_bpe(table: Dataset, vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=_MIN_FREQUENCY,
-        special_tokens=list(_BPE_SPECIAL),
+        special_tokens=list(_BPE_SPECIAL[reader]),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=console.is_terminal() and console.is_main_process(),
     )
     backend.train_from_iterator(_batches(table), trainer)
+    if reader == "encoder":
+        backend.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        )
     return backend

@@ -40,7 +40,8 @@ def best_answer(windows: Sequence[Window], context: str, may_be_none: bool) -> A
     """The span of at most 30 tokens with the highest sum of start and end score, over all windows of one question.
 
     The search is exact, not over n best starts and ends. With `may_be_none` there is no answer where each window
-    scores "not here" above every span (SQuAD 2.0, with a threshold of 0; Devlin et al. 2018, section 4.3).
+    scores "not here" above every span (SQuAD 2.0, with a threshold of 0; Devlin et al. 2018, section 4.3). A context
+    that has no token at all has no answer either, and its score is 0.
     """
     best, where = -np.inf, (0, 0)
     total = -np.inf  # log of the sum over all spans
@@ -55,6 +56,8 @@ def best_answer(windows: Sequence[Window], context: str, may_be_none: bool) -> A
             if scores[at] > best:
                 best, where = float(scores[at]), (window.starts[at], window.ends[at + more])
             total = np.logaddexp(total, np.logaddexp.reduce(scores))
+    if best == -np.inf:
+        return Answer("", -1, -1, 0.0)
     if may_be_none:
         none = min(float(window.logits[window.none].sum()) for window in windows)
         total = np.logaddexp(total, none)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,10 +67,10 @@ def predict_tags(
     config: Any = model.config
     names = [config.id2label[number] for number in range(config.num_labels)]
     tags: list[list[str]] = [[] for _ in words]
-    outputs = _outputs(model, tokenizer, "token_classification", [window.inputs for window in windows], batch_size)
-    for window, output in zip(windows, outputs, strict=True):
-        best = output[window.first_tokens].argmax(-1)
-        tags[window.sentence].extend(names[number] for number in best)
+    inputs = [window.inputs for window in windows]
+    best = _outputs(model, tokenizer, "token_classification", inputs, batch_size, lambda logits: logits.argmax(-1))
+    for window, numbers in zip(windows, best, strict=True):
+        tags[window.sentence].extend(names[number] for number in numbers[window.first_tokens])
     predictions = [{"words": given, "tags": found} for given, found in zip(words, tags, strict=True)]
     if not is_plain(names):
         for prediction in predictions:
@@ -115,8 +115,10 @@ def _outputs(
     task: Task,
     windows: Sequence[dict[str, list[int]]],
     batch_size: int,
+    keep: Callable[[torch.Tensor], torch.Tensor] = lambda logits: logits,
 ) -> list[np.ndarray]:
-    """(tokens, outputs) logits of each window, padding included; windows of similar length run together."""
+    """What `keep` makes of the (windows, tokens, outputs) logits of a batch: for each window (tokens, ...), without
+    padding, for all of them are held in memory. Windows of similar length run together."""
     order = sorted(range(len(windows)), key=lambda row: -len(windows[row]["input_ids"]))
     outputs: dict[int, np.ndarray] = {}
     for start in range(0, len(order), batch_size):
@@ -124,8 +126,9 @@ def _outputs(
         columns = {name: [windows[row][name] for row in rows] for name in windows[rows[0]]}
         inputs = tokenizer.pad(columns, padding_side="right", return_tensors="pt").to(model.device)
         with torch.inference_mode():
-            logits = logits_of(task, model, dict(inputs)).float().cpu().numpy()
-        outputs.update(zip(rows, logits, strict=True))
+            kept = keep(logits_of(task, model, dict(inputs)).float()).cpu().numpy()
+        for row, output in zip(rows, kept, strict=True):
+            outputs[row] = output[: len(windows[row]["input_ids"])].copy()
     return [outputs[row] for row in range(len(windows))]
 
 

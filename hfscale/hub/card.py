@@ -10,6 +10,7 @@ import yaml
 
 from hfscale.data.sources import looks_like_file
 from hfscale.models import origin_of
+from hfscale.runs import pipeline_options
 
 _PIPELINES = {"token_classification": "token-classification", "question_answering": "question-answering"}
 _MANY = 30  # labels that a card lists one by one
@@ -65,7 +66,7 @@ def _usage(config: Any) -> str:
     task = _PIPELINES.get(config.task, "text-classification")
     return (
         "```python\nfrom transformers import pipeline\n\n"
-        f'pipeline("{task}", "PATH_OR_HUB_ID"{_own_code(config.model)})("your text")\n```\n'
+        f'pipeline("{task}", "PATH_OR_HUB_ID"{pipeline_options(task)}{_own_code(config.model)})("your text")\n```\n'
     )
 
 

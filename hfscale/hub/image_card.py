@@ -34,14 +34,23 @@ def image_model_card(config: Any, result: dict[str, Any], label_names: Sequence[
         f"Classes: {shown_names(label_names)}.\n\n"
         "## Results\n\n"
         f"{held_out}{number}:\n\n{score_table(scores)}\n"
-        "`majority` always answers the most frequent class; `logistic` is a logistic regression on the pixels.\n\n"
+        f"{_about_baselines(scores)}"
         "## Training\n\n"
         f"{result['num_examples']['train']:,} images, from {start}; {result['steps']:,} steps of "
         f"{config.train.global_batch_size} ({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning "
         f"rate of {config.optim.lr}, {config.optim.schedule} schedule, seed {config.train.seed}; augmentation: "
         f"{augmentation}; {result['train_seconds']:.0f} seconds on {result['num_processes']} process(es).\n\n"
         "## Use\n\n"
-        "The code of the network, `cnn.py`, lies beside the weights.\n\n"
+        "The code of the network, `cnn.py`, lies beside the weights; it needs transformers 5.\n\n"
         "```python\nfrom transformers import pipeline\n\n"
         'pipeline("image-classification", "PATH_OR_HUB_ID", trust_remote_code=True)("image.png")\n```\n'
     )
+
+
+def _about_baselines(scores: dict[str, Any]) -> str:
+    lines = {
+        "majority": "`majority` always answers the most frequent class.",
+        "logistic": "`logistic` is a logistic regression on the pixels.",
+    }
+    found = [line for name, line in lines.items() if name in scores]
+    return "\n".join(found) + "\n\n" if found else ""

@@ -8,6 +8,11 @@ import yaml
 
 from hfscale.hub.card import is_local, last_part, score_table
 
+_BITS = {
+    "text-generation": "`bits_per_byte` counts the bits that the model needs for a byte of text.",
+    "fill-mask": "`bits_per_byte` is the loss at masked tokens in bits, times the tokens per byte of text.",
+}
+
 
 def language_model_card(config: Any, result: dict[str, Any], pipeline_tag: str) -> str:
     """Text of the `README.md` beside the weights; local files are named by their last part only."""
@@ -22,8 +27,7 @@ def language_model_card(config: Any, result: dict[str, Any], pipeline_tag: str) 
         f"# Language model trained on {last_part(config.data.train)}\n\n"
         "## Results\n\n"
         f"{held_out}:\n\n{score_table(scores)}\n"
-        "`bits_per_byte` counts the bits that the model needs for a byte of text; `unigram` knows only how "
-        "frequent each token is.\n\n"
+        f"{_BITS[pipeline_tag]} `unigram` knows only how frequent each token is.\n\n"
         "## Training\n\n"
         f"Started {start}; {result['num_tokens']['train']:,} tokens in sequences of {config.data.max_length}; "
         f"{result['steps']:,} steps of {config.train.global_batch_size} sequences ({result['epochs']:.2f} epochs), "

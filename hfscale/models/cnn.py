@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -161,7 +162,7 @@ class CnnImageProcessor(BaseImageProcessor):
             `pixel_values`: float32 of shape (images, channels, height, width).
 
         Raises:
-            ValueError: for arrays of other types, and image modes of more than 16 bits.
+            ValueError: for arrays of other types, and images of more than 8 bits per value.
         """
         several = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
         pixels = np.stack([self._pixels(image) for image in (images if several else [images])])
@@ -176,11 +177,11 @@ class CnnImageProcessor(BaseImageProcessor):
             if array.dtype != np.uint8:
                 raise ValueError(f"images must be PIL images or arrays of unsigned bytes, got {array.dtype}")
             image = PIL.Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
-        if image.mode.startswith("I;16"):
-            image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.mode in ("I", "F"):
-            raise ValueError(f"images of mode {image.mode} are not supported, only 8 or 16 bits")
-        image = image.convert("L" if self.num_channels == 1 else "RGB")
+        if image.mode[0] in "IF":  # a pipeline would clip them before they come here: training took none
+            bits = "16 bits" if image.mode.startswith("I;16") else "more than 8 bits"
+            raise ValueError(f"images of {bits} per value are not supported; convert to 8")
+        image = PIL.ImageOps.exif_transpose(image).convert("RGB")  # as a pipeline gives every image
+        image = image.convert("L") if self.num_channels == 1 else image
         if image.size != (self.size["width"], self.size["height"]):
             image = image.resize((self.size["width"], self.size["height"]), PIL.Image.Resampling.BILINEAR)
         return np.asarray(image).reshape(image.height, image.width, -1)

@@ -34,7 +34,9 @@ def mask_arguments(model: PreTrainedModel, piece_ids: Tensor, position_ids: Tens
     if one_each and not any(windows.values()):
         # All ones mean no mask; without them transformers warns of padding that it takes an end token for.
         return arguments | {"attention_mask": torch.ones_like(piece_ids)}
-    masks = {kind: _mask(piece_ids, causal, window, model.dtype) for kind, window in windows.items()}
+    device = piece_ids.device.type  # in the type that attention runs in: else each layer would convert its own copy
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    masks = {kind: _mask(piece_ids, causal, window, dtype) for kind, window in windows.items()}
     arguments["attention_mask"] = masks if len(masks) > 1 else next(iter(masks.values()))
     return arguments
 

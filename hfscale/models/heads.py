@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from pathlib import Path
 from typing import Any
 
+from hfscale.errors import ModelError
 from hfscale.schemas import Task
 
 _HEADS: dict[Task, str] = {"token_classification": "TokenClassification", "question_answering": "QuestionAnswering"}
@@ -20,6 +24,35 @@ def task_of(class_name: str, config: Any) -> Task:
         if class_name.endswith(f"For{head}"):
             return task
     return config.problem_type or "single_label_classification"
+
+
+def refuse_other_kinds(folder: Path) -> None:
+    """Refuse a saved model of images, or one of language without a classifier, and say what it can be tried with.
+
+    Raises:
+        ModelError: for such a model; what can't be read is left to transformers' own complaint.
+    """
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architecture = str(next(iter(content.get("architectures") or []), ""))
+    except (OSError, ValueError, AttributeError):
+        return
+    if content.get("model_type") == "hfscale_cnn" or architecture.endswith("ForImageClassification"):
+        pipe = f"pipeline({_quoted('image-classification')}, {_quoted(folder)}, trust_remote_code=True)"
+        code = f"from transformers import pipeline; print({pipe}({_quoted('image.png')}))"
+        raise ModelError(f"{folder} holds an image model, which reads no text; try it: python -c {shlex.quote(code)}")
+    tasks = {"ForCausalLM": "text-generation", "LMHeadModel": "text-generation", "ForMaskedLM": "fill-mask"}
+    task = next((task for ending, task in tasks.items() if architecture.endswith(ending)), None)
+    if task:
+        pipe = f"pipeline({_quoted(task)}, {_quoted(folder)})"
+        raise ModelError(
+            f"{folder} holds a language model, which has no labels; try it with transformers' {pipe}, or fine-tune it "
+            f"with --model.name {shlex.quote(str(folder))}"
+        )
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(str(value), ensure_ascii=False)
 
 
 def auto_class(task: Task) -> Any:

@@ -129,10 +129,20 @@ def _trained(
             fresh = torch.nn.Linear(model.classifier.in_features, model.classifier.out_features)
             model.classifier.load_state_dict(fresh.state_dict())
         console.say(f"model      {settings.name}: the last layer is new, for {len(label_names)} other classes")
-    lacking = [name for name in info["missing_keys"] if not name.startswith("classifier.")]
-    if lacking:
-        raise ModelError(f"{settings.name} holds no trained network: {', '.join(sorted(lacking)[:4])} are not in it")
+    _refuse_untrained(settings.name, info)
     return ImageClassifier(model, processor)
+
+
+def _refuse_untrained(name: str, info: dict[str, Any]) -> None:
+    """Only the last layer may be new: all other weights must have come from the files."""
+    lacking = sorted(key for key in info["missing_keys"] if not key.startswith("classifier."))
+    if lacking:
+        raise ModelError(f"{name} holds no trained network: {', '.join(lacking[:4])} are not in it")
+    other = sorted(key for key, *_ in info["mismatched_keys"] if not key.startswith("classifier."))
+    if other:
+        raise ModelError(
+            f"{name} holds no such network: {', '.join(other[:4])} have another shape than its config says"
+        )
 
 
 def save_image_classifier(classifier: ImageClassifier, folder: Path) -> None:

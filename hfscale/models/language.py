@@ -19,6 +19,7 @@ from hfscale.schemas import CausalModelSettings, LanguageModelSettings, MaskedMo
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+_WITH_TYPES = ("bert", "electra")
 _ROTARY = ("modernbert", "llama", "qwen3")
 _HIDDEN_SIZE, _NUM_LAYERS, _HEAD_SIZE = 256, 4, 64
 
@@ -98,8 +99,12 @@ def _load(
         console.say(f"model      new {kind}, {model.num_parameters():,} parameters")
     else:
         model = _pretrained(settings, auto, options)
+        _compare_vocabularies(settings, tokenizer, max_length)
         console.say(f"model      {settings.name}, {model.num_parameters():,} parameters")
     _refuse_misfits(model, tokenizer, max_length, settings.name or f"the new {kind}")
+    if settings.name is None and kind not in _WITH_TYPES:  # a trained WordPiece tells texts of a pair apart by types
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
     return LanguageModel(prepare_language_model(model), tokenizer)
 
 
@@ -113,6 +118,18 @@ def _pretrained(settings: LanguageModelSettings, auto: Any, options: dict[str, A
         what = auto.__name__.removeprefix("AutoModelFor")
         console.warn(f"{settings.name} holds no {what} head; drawn at random: {', '.join(lacking[:4])}")
     return model
+
+
+def _compare_vocabularies(
+    settings: LanguageModelSettings, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> None:
+    """Say so where a pretrained model gets another tokenizer than its own: its embeddings then mean other tokens."""
+    try:
+        own = load_tokenizer(settings, max_length)
+    except ModelError:  # a model without a tokenizer needs one
+        return
+    if own.get_vocab() != tokenizer.get_vocab():
+        console.warn(f"{settings.name} was trained with another vocabulary; what it knows of its tokens is lost")
 
 
 def _config(
@@ -164,7 +181,8 @@ def _electra(settings: Any, common: dict[str, Any]) -> dict[str, Any]:
 def _modernbert(settings: Any, common: dict[str, Any]) -> dict[str, Any]:
     dropout = settings.dropout or 0.0
     shape = {f"{part}_dropout": dropout for part in ("attention", "embedding", "mlp")}
-    return {**shape, "cls_token_id": None, "sep_token_id": None}
+    # A classifier on top reads the mean of all states: masked language modelling teaches the first one nothing.
+    return {**shape, "cls_token_id": None, "sep_token_id": None, "classifier_pooling": "mean"}
 
 
 def _gpt2(settings: Any, common: dict[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,9 @@ class RnnForSequenceClassification(PreTrainedModel):
                 parameter.split(self.config.hidden_size)[1].fill_(1.0)  # gates: input, forget, cell, output
 
 
-AutoConfig.register(RnnConfig.model_type, RnnConfig, exist_ok=True)
-AutoModelForSequenceClassification.register(RnnConfig, RnnForSequenceClassification, exist_ok=True)
+# What `save_pretrained` needs to put this file into the folder.
 RnnConfig.register_for_auto_class()
 RnnForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+if not __name__.startswith("transformers_modules"):  # a copy that came with weights must not take this one's place
+    AutoConfig.register(RnnConfig.model_type, RnnConfig, exist_ok=True)
+    AutoModelForSequenceClassification.register(RnnConfig, RnnForSequenceClassification, exist_ok=True)

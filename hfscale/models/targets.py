@@ -94,23 +94,85 @@ def _as_identity(layer: nn.Module, factor: float) -> Generator[None]:
 
 
 def linear_cross_entropy(features: Tensor, layer: Any, targets: Tensor) -> Tensor:
-    """Sum of the cross entropies of `layer(features)`, (positions, vocabulary), with (positions,) `targets`.
+    """Sum in float32 of the cross entropies of `layer(features)`, (positions, vocabulary), with (positions,) targets.
 
-    With gradients it is torch's chunked `linear_cross_entropy`, which computes them on the way; without, a plain loop.
+    The logits exist for a chunk of positions at a time, and their gradients are computed on the way, as in Wijmans et
+    al. 2024 ("Cut Your Losses in Large-Vocabulary Language Models", arXiv:2411.09009).
     """
     if not len(targets):  # zero, with a gradient for every weight: DistributedDataParallel waits for each
         return F.linear(features, layer.weight, layer.bias).sum()
     device = features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else layer.weight.dtype
-    features, weight = features.to(dtype), layer.weight.to(dtype)
-    bias = None if layer.bias is None else layer.bias.to(dtype)
-    rows = max(16, min(1024, 1 << (_CHUNK_ELEMENTS // len(weight)).bit_length() - 1))
-    if torch.is_grad_enabled():
-        options = nn.LinearCrossEntropyOptions(batch_chunk_size=rows, acc_policy="compact")
-        return F.linear_cross_entropy(features, weight, targets, linear_bias=bias, reduction="sum", options=options)
-    parts = zip(features.split(rows), targets.split(rows), strict=True)
-    losses = [F.cross_entropy(F.linear(x, weight, bias).float(), y, reduction="sum") for x, y in parts]
-    return torch.stack(losses).sum()
+    given = (features, layer.weight, layer.bias)
+    if not torch.is_grad_enabled():  # a custom function is asked for gradients nevertheless
+        given = tuple(None if tensor is None else tensor.detach() for tensor in given)
+    return _ChunkedCrossEntropy.apply(*given, targets, dtype)  # type: ignore[no-any-return]
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Products are computed in `dtype`; what is summed over chunks is summed in float32.
+
+    torch's own `linear_cross_entropy` sums in the type of its inputs: in bfloat16 a loss over 128 chunks was 15% off.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        given: Any = (features, weight, bias)
+        grads = [
+            torch.zeros_like(tensor, dtype=torch.float32) if tensor is not None and needed else None
+            for tensor, needed in zip(given, ctx.needs_input_grad, strict=False)
+        ]
+        low: list[Any] = [None if tensor is None else tensor.to(dtype) for tensor in given]
+        loss = torch.zeros((), device=targets.device)
+        size = max(16, min(1024, 1 << (_CHUNK_ELEMENTS // len(weight)).bit_length() - 1))
+        logits = torch.empty(min(size, len(targets)), len(weight), device=targets.device)
+        with torch.autocast(targets.device.type, enabled=False):
+            for start in range(0, len(targets), size):
+                rows = slice(start, start + size)
+                loss += _chunk_loss(logits, low[0][rows], low[1], low[2], targets[rows], rows, grads)
+        ctx.save_for_backward(*grads)
+        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in given]
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> Any:
+        saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return *(None if grad is None else (grad * outer[0]).to(dtype) for grad, dtype in saved), None, None
+
+
+def _chunk_loss(
+    buffer: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    rows: slice,
+    grads: list[Tensor | None],
+) -> Tensor:
+    """The loss of some rows of the features; their part of the gradients is written into, or added to, `grads`.
+
+    All in place, in the one buffer for the logits: each pass over so many numbers counts, fresh memory too.
+    """
+    logits, at = buffer[: len(x)], targets[:, None]
+    torch.mm(x, weight.T, out=logits) if x.dtype == logits.dtype else logits.copy_(x @ weight.T)
+    if bias is not None:
+        logits += bias
+    logits -= logits.amax(1, keepdim=True)
+    right = logits.gather(1, at)
+    total = logits.exp_().sum(1, keepdim=True)
+    if any(grad is not None for grad in grads):
+        slope = logits.div_(total).scatter_add_(1, at, -torch.ones_like(total))  # probability, less 1 where right
+        of_features, of_weight, of_bias = grads
+        if of_bias is not None:
+            of_bias += slope.sum(0)
+        slope = slope.to(x.dtype)
+        if of_features is not None:
+            of_features[rows] = slope @ weight
+        if of_weight is not None:
+            of_weight.addmm_(slope.T, x) if x.dtype == of_weight.dtype else of_weight.add_(slope.T @ x)
+    return (total.log() - right).sum()
 
 
 def _refuse_unfit(model: PreTrainedModel, features_at: Callable[..., Tensor]) -> None:

@@ -12,7 +12,7 @@ from hfscale.data.vocabulary import ensure_padding, refuse_made_up
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
 from hfscale.models.first_token import read_first_token_only
-from hfscale.models.heads import auto_class, head_of, set_outputs, task_of
+from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_outputs, task_of
 from hfscale.models.locate import locate_model
 from hfscale.network import asking_hub, plain_words
 from hfscale.schemas import ClassifierModelSettings, ModelSettings, Task
@@ -71,7 +71,7 @@ def load_text_classifier(settings: ModelSettings, task: Task, label_names: Seque
 
     source, options = locate_model(settings)
     asking = asking_hub(f"model {source}") if "revision" in options else contextlib.nullcontext()
-    with _plain_words(settings.name), asking:
+    with _plain_words(settings.name, "--model.trust_remote_code true"), asking:
         config = AutoConfig.from_pretrained(source, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         had = [str(label) for _, label in sorted((config.id2label or {}).items())]
@@ -146,7 +146,8 @@ def saved_text_classifier(folder: Path, trust_remote_code: bool = False) -> Text
 
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no model (no config.json)")
-    with _plain_words(str(folder)):
+    refuse_other_kinds(folder)
+    with _plain_words(str(folder), "--trust_remote_code"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         task = task_of(next(iter(config.architectures or []), ""), config)
         model, info = auto_class(task).from_pretrained(
@@ -161,9 +162,9 @@ def saved_text_classifier(folder: Path, trust_remote_code: bool = False) -> Text
     return TextClassifier(model.eval(), tokenizer)
 
 
-def _plain_words(name: str) -> plain_words:
+def _plain_words(name: str, trust_flag: str) -> plain_words:
     way_out = "give a model folder, a Hub id (private ones need `hf auth login`), or builtin:minilm"
-    return plain_words(f"model {name}", way_out)
+    return plain_words(f"model {name}", way_out, trust_flag)
 
 
 def _prepare_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

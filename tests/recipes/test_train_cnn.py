@@ -83,6 +83,18 @@ def test_continues_from_a_run(trained: tuple[Path, Any], pictures: Path, tmp_pat
     assert after == pytest.approx(before, abs=1e-4)
 
 
+def test_bad_images_that_are_left_out_spoil_no_others(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures / "train", tmp_path / "train")
+    for path in sorted((tmp_path / "train" / "lying").iterdir())[3:6]:
+        path.write_bytes(b"no image")
+    flags = ["--data.train", tmp_path / "train", "--data.test", pictures / "test", "--data.bad_rows", "skip"]
+    finished = run(TRAIN_CNN, "--train.output_dir", tmp_path / "run", *flags, "--train.epochs", "10", env=ONE_THREAD)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("warning: left out 3 of 300 rows")
+    assert result(tmp_path / "run")["metrics"]["accuracy"] > 0.95
+
+
 @pytest.mark.parametrize("split", ["micro-batches", "processes"])
 def test_no_split_changes_the_training(pictures: Path, tmp_path: Path, split: str) -> None:
     words = [TRAIN_CNN, "--data.train", pictures / "mnist", "--augment.rotate", "20", "--augment.erase", "0.5"]

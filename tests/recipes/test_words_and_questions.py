@@ -94,10 +94,11 @@ def test_words(folder: Path, tmp_path: Path) -> None:
     assert names == ["B-BLAME", "B-PRAISE", "I-BLAME", "I-PRAISE", "O"]
     assert "pipeline_tag: token-classification" in (model / "README.md").read_text()
     text = "not the plot was very good the film was poor"
-    expected = {"very": "B-BLAME", "good": "I-BLAME", "poor": "B-PRAISE"}
-    found = pipeline("token-classification", str(model))(text)
-    assert {part["word"]: part["entity"] for part in found} == expected
-    assert "try it     hfscale predict" in finished.stdout and 'pipeline("token-classification"' in finished.stdout
+    found = pipeline("token-classification", str(model), aggregation_strategy="first")(text)
+    assert {part["word"]: part["entity_group"] for part in found} == {"very good": "BLAME", "poor": "PRAISE"}
+    shown = f'pipeline("token-classification", "{model}", aggregation_strategy="first")'
+    assert "try it     hfscale predict" in finished.stdout and shown in finished.stdout
+    assert 'aggregation_strategy="first"' in (model / "README.md").read_text()
     finished = run("-m", "hfscale", "predict", tmp_path / "run", "--text", text)
     assert json.loads(finished.stdout)["entities"] == [
         {"label": "BLAME", "text": "very good", "words": [4, 6]},

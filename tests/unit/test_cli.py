@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,89 @@ def test_a_new_file_need_not_be_like_the_training_file(
 def test_a_run_that_did_not_finish(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.yaml").write_text("data: {text: text}\n")
     assert "checkpoints/best" in mistake(capsys, tmp_path, "--text", "x")
+
+
+def with_config(folder: Path, **config: object) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+CODE = """
+import os, pathlib
+pathlib.Path(os.environ["MARK"]).touch()
+from transformers import BertConfig, BertForSequenceClassification
+class OwnConfig(BertConfig):
+    model_type = "own_bert"
+class Own(BertForSequenceClassification):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_a_run_folder_runs_only_if_asked_for(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARK", str(tmp_path / "it ran"))
+    shutil.copytree(run_folder, tmp_path / "run")
+    path = tmp_path / "run" / "model" / "config.json"
+    own = {"AutoConfig": "own.OwnConfig", "AutoModelForSequenceClassification": "own.Own"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "own_bert", "auto_map": own}))
+    (tmp_path / "run" / "model" / "own.py").write_text(CODE)
+    (tmp_path / "run" / "config.yaml").write_text("model: {trust_remote_code: true}\ndata: {text: text}\n")
+    printed = mistake(capsys, tmp_path / "run", "--text", "good")
+    assert printed.rstrip().endswith("if you trust its author, pass --trust_remote_code")
+    assert not (tmp_path / "it ran").exists()
+    main(["predict", str(tmp_path / "run"), "--trust_remote_code", "--text", "good"])
+    assert objects(capsys)[0]["label"] in ("no", "yes")
+    assert (tmp_path / "it ran").exists()
+
+
+@pytest.mark.parametrize(
+    "config", [{"model_type": "hfscale_cnn"}, {"model_type": "vit", "architectures": ["ViTForImageClassification"]}]
+)
+def test_an_image_model_is_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: dict[str, object]
+) -> None:
+    with_config(tmp_path / "a run" / "model", **config)
+    printed = mistake(capsys, tmp_path / "a run", "--text", "x")
+    assert "holds an image model" in printed
+    *_, python, option, code = shlex.split(printed)
+    pipe = f'pipeline("image-classification", "{tmp_path}/a run/model", trust_remote_code=True)("image.png")'
+    assert (python, option) == ("python", "-c") and pipe in code
+    compile(code, "shown", "exec")
+
+
+@pytest.mark.parametrize(
+    "architecture, task",
+    [
+        ("GPT2LMHeadModel", "text-generation"),
+        ("LlamaForCausalLM", "text-generation"),
+        ("BertForMaskedLM", "fill-mask"),
+    ],
+)
+def test_a_language_model_is_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], architecture: str, task: str
+) -> None:
+    folder = with_config(tmp_path / "model", model_type="x", architectures=[architecture])
+    printed = mistake(capsys, folder, "--text", "x")
+    assert "holds a language model" in printed
+    assert f'pipeline("{task}", "{folder}")' in printed and f"--model.name {folder}" in printed
+
+
+@pytest.mark.parametrize("settings", ["data: {text: [question, context]}", "data: {text: [a, b]}"])
+def test_half_a_pair_is_no_text(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(settings)
+    (tmp_path / "model").symlink_to(run_folder / "model")
+    for texts in (("", "b"), ("a", " ")):
+        assert "--text is empty" in mistake(capsys, tmp_path, "--text", *texts)
+    assert "give --text FIRST SECOND" in mistake(capsys, tmp_path, "--text", "a")
+
+
+def test_a_question_without_a_context_is_refused(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier = load_text_classifier(ModelSettings(name=str(tiny_model)), "question_answering", ["start", "end"], 0)
+    save_text_classifier(classifier, tmp_path / "model")
+    assert "--text is empty" in mistake(capsys, tmp_path / "model", "--text", "what film", " ")

@@ -156,3 +156,28 @@ def test_the_last_lines_can_be_pasted_into_a_shell(
 def test_probes_of_other_processes_are_no_other_run(tmp_path: Path) -> None:
     (tmp_path / ".hfscale-abc").touch()
     assert check_free(str(tmp_path)) == tmp_path
+
+
+def shown(tmp_path: Path, example: dict[str, Any], config: str = "{}", settings: str = "") -> list[str]:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(config)
+    (tmp_path / "config.yaml").write_text(settings)
+    return predict_commands(tmp_path, [example])
+
+
+def test_words_are_tagged_by_their_first_tokens(tmp_path: Path) -> None:
+    _, pipe = shown(tmp_path, {"words": ["a", "b"], "label": ["O", "B-X"]})
+    expected = f"""pipeline("token-classification", "{tmp_path}/model", aggregation_strategy="first")("a b")"""
+    assert expected in shlex.split(pipe)[2]
+
+
+def test_texts_are_not_aggregated(tmp_path: Path) -> None:
+    ours, pipe = shown(tmp_path, {"text": "a", "label": "x"}, settings="model: {trust_remote_code: false}")
+    assert "aggregation" not in pipe and "trust" not in ours + pipe
+
+
+def test_code_that_was_trusted_has_to_be_trusted_again(tmp_path: Path) -> None:
+    settings = "model: {name: x, trust_remote_code: true}"
+    ours, pipe = shown(tmp_path, {"text": "a", "label": "x"}, '{"auto_map": {}}', settings)
+    assert shlex.split(ours) == ["hfscale", "predict", str(tmp_path), "--trust_remote_code", "--text", "a"]
+    assert ", trust_remote_code=True)" in pipe

@@ -160,3 +160,15 @@ def test_padding_on_the_left() -> None:
     (batch,) = EvalBatches(table, pad_token_id=9, padding_side="left", batch_size=2)
     assert batch.inputs["input_ids"].tolist() == [[5, 6, 7], [9, 9, 8]]
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("target", ["labels", "token_labels"])
+def test_only_what_a_batch_holds_is_read(target: str) -> None:
+    columns = {"input_ids": [[5, 6], [7]], "token_type_ids": [[0, 1], [0]], "length": [2, 1], "text": ["a", "b"]}
+    targets = {"labels": [1, 0], "token_labels": [[1, 0], [2]]}[target]
+    table = datasets.Dataset.from_dict({**columns, "starts": [[0, 1], [0]], target: targets})
+    batches = EvalBatches(table, pad_token_id=0, batch_size=2)
+    assert set(batches._rows._table.column_names) == {"input_ids", "token_type_ids", target}
+    (batch,) = batches
+    assert set(batch.inputs) == {"input_ids", "token_type_ids", "attention_mask", "labels"}
+    assert batch.inputs["labels"].tolist() == ([1, 0] if target == "labels" else [[1, 0], [2, -100]])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hfscale.data import load_examples, read_texts
+from hfscale.data.examples import refuse_missing_columns
 from hfscale.errors import DataError
 from tests.support.rows import settings_for, write
 
@@ -225,3 +226,27 @@ def test_the_second_file_of_a_folder_is_named(tmp_path: Path) -> None:
     write(tmp_path / "b.csv", "text,label\nhello,\n")
     with pytest.raises(DataError, match=r"b\.csv line 2: no label"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "task, label, more",
+    [(SINGLE, "\ud800", {}), (SEVERAL, ["a", "\ud800"], {}), (SEVERAL, "a;\ud800", {"label_separator": ";"})],
+)
+def test_a_label_that_no_encoding_can_hold_is_named_by_line(
+    tmp_path: Path, task: Any, label: Any, more: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "a.jsonl", json.dumps({"text": "t", "label": label}))
+    assert refusal(path, task, **more).startswith("a.jsonl line 1: column label holds half of a character")
+
+
+def test_a_split_without_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    empty = datasets.Dataset.from_dict({"text": [], "label": []})
+    monkeypatch.setattr("hfscale.data.sources.hub_table", lambda *_, **__: empty)
+    with pytest.raises(DataError, match=r"^someone/data#test holds no examples$"):
+        load_examples("someone/data#test", settings_for("x.csv"), SINGLE)
+
+
+def test_no_rows_lack_no_column() -> None:
+    refuse_missing_columns([], [("--data.text", "text")])

@@ -48,7 +48,7 @@ def test_pixels_stay_on_disk_and_come_in_any_order(tmp_path: Path) -> None:
     images, labels = bars(2500, size=6)  # more than one record batch of the cached table
     train = load(write_mnist(tmp_path, (images, labels), bars(9, 6)), validation_fraction=0).train
     assert len(train._chunks) > 1
-    assert not any(chunk.flags.owndata for chunk in train._chunks)
+    assert not any(chunk.stored.flags.owndata for chunk in train._chunks)
     rows = np.random.default_rng(0).integers(0, 2500, 64)
     assert np.array_equal(train.pixels(rows), images[rows])
 
@@ -86,20 +86,29 @@ def test_images_of_any_shape_are_brought_to_one(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     PIL.Image.new("RGB", (20, 10), (200, 0, 0)).save(tmp_path / "a" / "wide.jpg")
     PIL.Image.new("L", (9, 9), 100).save(tmp_path / "b" / "small.png")
-    PIL.Image.fromarray(np.full((8, 8), 51200, np.uint16)).save(tmp_path / "b" / "sixteen_bits.png")
     PIL.Image.new("RGBA", (8, 8), (1, 2, 3, 255)).save(tmp_path / "a" / "transparent.webp")
     train = load(tmp_path, image_size=8, channels=1, validation_fraction=0).train
     assert train.shape == (8, 8, 1)
-    assert 200 in all_pixels(train)[train.targets == 1], "51200 of 65535 is 200 of 255"
+    assert 100 in all_pixels(train)[train.targets == 1]
     with pytest.raises(DataError, match=r"is (grey|colour), .* is (grey|colour); --data\.channels 1 or 3"):
         load(tmp_path, image_size=8)
     with pytest.raises(DataError, match=r"webp is 8x8, .*small\.png is 9x9; --data\.image_size 9"):
         load(tmp_path, channels=3)
 
 
-def test_modes_that_are_no_pixels_are_refused() -> None:
-    with pytest.raises(ValueError, match="mode F"):
-        to_pixels(PIL.Image.new("F", (4, 4)), None, None)
+@pytest.mark.parametrize(
+    "mode, bits", [("I;16", "16 bits"), ("I;16B", "16 bits"), ("I", "more than 8"), ("F", "more than 8")]
+)
+def test_values_of_more_than_8_bits_are_refused(mode: str, bits: str) -> None:
+    with pytest.raises(ValueError, match=f"^{bits}.* per value; convert to 8$"):
+        to_pixels(PIL.Image.new(mode, (4, 4)), None, None)
+
+
+def test_sixteen_bits_are_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, *bars(20))
+    PIL.Image.fromarray(np.full((12, 12), 51200, np.uint16)).save(tmp_path / "lying" / "sixteen.png")
+    with pytest.raises(DataError, match=r"sixteen\.png: can't be read as an image \(16 bits per value; convert"):
+        load(tmp_path)
 
 
 def test_unreadable_images_are_counted_and_named(tmp_path: Path) -> None:
@@ -180,3 +189,80 @@ def test_an_unknown_class_is_named(tmp_path: Path) -> None:
     (test / "lying").rename(test / "laying")
     with pytest.raises(DataError, match=r"test/laying/.*label 'laying' does not occur in the training.*lying"):
         load(train, test=str(test))
+
+
+def with_bad_images(folder: Path, broken: list[int]) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A folder with broken files at these places; the good images and their classes, in the order they are read."""
+    images, labels = bars(1300, size=6)  # more than one record batch of the cached table
+    write_folder(folder, images, labels)
+    order = np.argsort(labels, kind="stable")
+    for number in order[broken]:
+        (folder / ("standing" if labels[number] else "lying") / f"{number:04}.png").write_bytes(b"no image")
+    good = np.delete(order, broken)
+    return folder, images[good], labels[good]
+
+
+@pytest.mark.parametrize("broken", [[0, 1, 300, 301, 650, 999, 1000, 1299], [0, 1, 1299], [1299]])
+def test_bad_images_move_no_others(tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: list[int]) -> None:
+    folder, images, labels = with_bad_images(tmp_path / "all", broken)
+    train = load(folder, bad_rows="skip", validation_fraction=0).train
+    assert f"left out {len(broken)} of 1,300 rows" in capsys.readouterr().err
+    assert len(train._chunks) > 1
+    assert np.array_equal(all_pixels(train), images)
+    assert np.array_equal(train.targets, labels)
+    rows = np.random.default_rng(0).integers(0, len(images), 200)
+    assert np.array_equal(train.pixels(rows), images[rows])
+    assert mean_and_std(train)[0] == pytest.approx([(images / 255).mean()], rel=1e-12)
+    assert mean_and_std(train)[1] == pytest.approx([(images / 255).std()], rel=1e-9)
+    splits = load(folder, bad_rows="skip", validation_fraction=0.3)
+    class_of = dict(zip(map(bytes, images), labels.tolist(), strict=True))
+    assert splits.validation
+    for part in (splits.train, splits.validation):
+        assert [class_of[image.tobytes()] for image in all_pixels(part)] == part.targets.tolist()
+
+
+def test_images_without_a_class_move_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    images, labels = bars(30)
+    names = [None if number % 7 == 3 else int(label) for number, label in enumerate(labels)]
+    files = [PIL.Image.fromarray(image[..., 0]) for image in images]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    table = datasets.Dataset.from_dict({"image": files, "label": names}, features=features)
+    monkeypatch.setattr("hfscale.data.image_sources.hub_table", lambda *_: table)
+    train = load("someone/images", bad_rows="skip", validation_fraction=0).train
+    good = [number for number, name in enumerate(names) if name is not None]
+    assert np.array_equal(all_pixels(train), images[good])
+    assert np.array_equal(train.targets, labels[good])
+
+
+def test_a_split_without_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    table = datasets.Dataset.from_dict({"image": [], "label": []}, features=features)
+    monkeypatch.setattr("hfscale.data.image_sources.hub_table", lambda *_: table)
+    with pytest.raises(DataError, match=r"^someone/images holds no images$"):
+        load("someone/images")
+    with pytest.raises(DataError, match=r"^someone/images#test holds no images$"):
+        load("builtin:digits", test="someone/images#test")
+
+
+def test_hidden_folders_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, labels = bars(20)
+    write_folder(tmp_path, images, labels)
+    write_folder(tmp_path / "lying" / ".ipynb_checkpoints", images, labels)
+    write_folder(tmp_path / ".cache", images, labels)
+    (tmp_path / "lying" / ".ipynb_checkpoints" / "note.txt").write_text("")
+    assert len(load(tmp_path, validation_fraction=0).train) == 20
+    assert not capsys.readouterr().err
+
+
+def test_broken_exif_data_are_a_bad_image(tmp_path: Path) -> None:
+    image = PIL.Image.fromarray(bars(1)[0][0, ..., 0])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "good.png")
+    image.save(tmp_path / "a" / "odd.png", exif=b"Exif\0\0no TIFF header")
+    with pytest.raises(DataError, match=r"odd\.png: can't be read as an image \(not a TIFF file"):
+        load(tmp_path, validation_fraction=0)

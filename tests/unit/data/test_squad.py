@@ -117,3 +117,56 @@ def test_no_context_is_on_both_sides(tmp_path: Path) -> None:
     splits = load_splits(settings_for(path, validation_fraction=0.3), TASK)
     assert splits.validation
     assert not set(splits.train["text_pair"]) & set(splits.validation["text_pair"])
+
+
+def test_another_stride_makes_other_windows(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    path = squad(tmp_path, {"answers": [answer("film")]})
+    table = load_examples(str(path), settings_for(path), TASK)
+    labels = Labels(TASK, SPAN)
+    shared = {}
+    for stride in (2, 8):
+        first, second = tokenize(table, tiny_tokenizer, 20, labels, stride)["starts"][:2]
+        shared[stride] = len(set(first) & set(second) - {OUTSIDE})
+    assert shared == {2: 2, 8: 8}
+
+
+def test_a_file_without_questions(tmp_path: Path) -> None:
+    path = squad(tmp_path)
+    for read in (load_examples, read_texts):
+        with pytest.raises(DataError, match=r"a\.json holds no examples$"):
+            read(str(path), settings_for(path), TASK)
+
+
+def test_an_id_that_no_encoding_can_hold_is_a_bad_row(tmp_path: Path) -> None:
+    path = squad(tmp_path, {"answers": [answer("film")]}, {"id": "\ud800", "answers": [answer("film")]})
+    with pytest.raises(DataError, match=r"paragraph 1 question \\ud800: its id holds half of a character"):
+        load_examples(str(path), settings_for(path), TASK)
+    with pytest.raises(DataError, match="its id holds half of a character"):
+        read_texts(str(path), settings_for(path), TASK)
+    assert len(load_examples(str(path), settings_for(path, bad_rows="skip"), TASK)) == 1
+
+
+def test_answers_in_no_window_are_counted(
+    tmp_path: Path, tiny_tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = CONTEXT[: CONTEXT.index(" film.")]  # more tokens than windows share
+    path = squad(tmp_path, {"answers": [answer(long)]}, {"answers": [answer("film")]}, {"answers": []})
+    table = load_examples(str(path), settings_for(path), TASK)
+    for _ in range(2):  # made, and taken from the cache
+        windows = tokenize(table, tiny_tokenizer, 16, Labels(TASK, SPAN_OR_NONE), 2)
+        assert capsys.readouterr().err.startswith("warning: 1 of 3 answers are not whole in any window")
+    for row in windows:
+        assert row["answerable"] == bool(row["label"]["text"])
+        assert row["answered"] == (row["starts"][row["labels"][0]] != OUTSIDE)
+
+
+def test_questions_that_a_model_must_get_wrong_are_counted(
+    tmp_path: Path, tiny_tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = squad(tmp_path, {"answers": [answer("film")]}, {"answers": []}, {"answers": []})
+    table = load_examples(str(path), settings_for(path), TASK)
+    tokenize(table, tiny_tokenizer, 16, Labels(TASK, SPAN_OR_NONE), 2)
+    assert not capsys.readouterr().err
+    tokenize(table, tiny_tokenizer, 16, Labels(TASK, SPAN), 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "2 of 3 questions have no answer" in line and "question q1" in line and "count as wrong" in line

@@ -84,3 +84,9 @@ def test_entity_metrics() -> None:
     }
     nothing = compute_metrics("token_classification", [["O"]], [["O"]], 3)
     assert nothing == {"f1": 0.0, "precision": 0.0, "recall": 0.0, "accuracy": 1.0}
+
+
+@pytest.mark.parametrize("may_be_none", [False, True])
+def test_a_context_without_tokens_has_no_answer(may_be_none: bool) -> None:
+    window = Window(np.zeros((4, 2), np.float32), [-1] * 4, [-1] * 4, none=0)
+    assert best_answer([window, window], "\u200b", may_be_none) == ("", -1, -1, 0.0)

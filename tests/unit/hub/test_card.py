@@ -33,8 +33,9 @@ class Config:
     train: TrainSettings
 
 
-def card(train: str, model: str = "builtin:minilm", **more: Any) -> str:
+def card(train: str, model: str = "builtin:minilm", task: str = "single_label_classification", **more: Any) -> str:
     config = Config(
+        task=task,
         model=ModelSettings(name=model),
         data=DataSettings(train=train),
         optim=OptimSettings(),
@@ -58,3 +59,10 @@ def test_what_it_says(tmp_path: Path) -> None:
     assert "also chose the best step" in text
     assert "also chose" not in card("builtin:tickets", held_out="test")
     assert "base_model" not in yaml.safe_load(card("x/y", model=str(tmp_path)).split("---")[1])
+
+
+def test_tags_are_asked_for_by_their_words_first_tokens() -> None:
+    assert 'pipeline("token-classification", "PATH_OR_HUB_ID", aggregation_strategy="first")("your text")' in card(
+        "builtin:tickets", task="token_classification"
+    )
+    assert "aggregation_strategy" not in card("builtin:tickets")

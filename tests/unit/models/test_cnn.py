@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,18 +128,43 @@ def test_the_folder_runs_without_hfscale(saved: Path, picture: PIL.Image.Image, 
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "LA", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "LA", "CMYK", "YCbCr"])
 def test_the_processor_sees_what_training_saw(mode: str, channels: int) -> None:
     draw = np.random.default_rng(1)
-    if mode == "I;16":
-        image = PIL.Image.fromarray(draw.integers(0, 2**16, (9, 12)).astype(np.uint16))
-    else:
-        image = PIL.Image.fromarray(draw.integers(0, 256, (9, 12, 3)).astype(np.uint8)).convert(mode)
+    image = PIL.Image.fromarray(draw.integers(0, 256, (9, 12, 3)).astype(np.uint8)).convert(mode)
     processor = CnnImageProcessor({"height": 7, "width": 7}, channels, [0.3] * channels, [0.5] * channels)
     found = processor(image, return_tensors="np")["pixel_values"]
     trained = (to_pixels(image, 7, channels).astype(np.float32) / np.float32(255) - np.float32(0.3)) / np.float32(0.5)
     assert found.dtype == np.float32 and found.shape == (1, channels, 7, 7)
     assert np.array_equal(found[0], trained.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_pipeline_sees_what_training_saw(tmp_path: Path, channels: int, ending: str, orientation: int) -> None:
+    from transformers import ImageClassificationPipeline
+
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{ending}"
+    PIL.Image.fromarray(pixels).save(path, exif=exif)
+    normal = ([0.3] * channels, [0.5] * channels)
+    model, processor = load_image_classifier(CnnSettings(), (12, 12, channels), NAMES, normal, seed=0)
+    found = ImageClassificationPipeline(model=model, image_processor=processor).preprocess(str(path))["pixel_values"]
+    with PIL.Image.open(path) as image:
+        trained = to_pixels(image, 12, channels).astype(np.float32) / np.float32(255)
+        assert torch.equal(found, processor(image, return_tensors="pt")["pixel_values"])
+    expected = ((trained - np.float32(0.3)) / np.float32(0.5)).transpose(2, 0, 1)
+    assert np.array_equal(found[0].numpy(), expected)
+
+
+def test_the_processor_refuses_what_a_pipeline_would_clip() -> None:
+    processor = CnnImageProcessor({"height": 5, "width": 5}, 1)
+    for mode, bits in (("I;16", "16 bits"), ("I", "more than 8 bits"), ("F", "more than 8 bits")):
+        with pytest.raises(ValueError, match=f"{bits} per value.*convert to 8"):
+            processor(PIL.Image.new(mode, (5, 5)))
 
 
 def test_the_processor_takes_arrays_and_lists() -> None:
@@ -174,3 +200,11 @@ def test_what_is_no_such_network(tmp_path: Path, tiny_model: Path) -> None:
     ):
         with pytest.raises(ModelError, match=said):
             load_image_classifier(CnnSettings(name=str(name)), (28, 28, 1), NAMES, NORMAL, seed=0)
+
+
+def test_weights_of_another_shape_than_the_config_says_are_refused(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "model")
+    config = json.loads((saved / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "conv_channels": [32, 48, 64]}))
+    with pytest.raises(ModelError, match=r"convolutions\.1\.bias, convolutions\.1\.weight, .* have another shape"):
+        load_image_classifier(CnnSettings(name=str(tmp_path / "model")), (28, 28, 1), NAMES, NORMAL, seed=0)

@@ -169,3 +169,15 @@ def test_the_work_of_recurrent_layers_is_counted(cell: str) -> None:
 def test_shapes_that_cannot_be(changed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"--model.{next(iter(changed))}"):
         RnnSettings(**changed)
+
+
+def test_a_copy_that_came_with_weights_takes_no_ones_place(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    save_text_classifier(small(tiny_tokenizer), tmp_path / "saved")
+    copied = get_class_from_dynamic_module("rnn.RnnConfig", str(tmp_path / "saved"))
+    assert copied is not RnnConfig
+    assert type(AutoConfig.for_model("hfscale_rnn")) is RnnConfig
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert type(model) is RnnForSequenceClassification
