@@ -6,7 +6,7 @@ TORCH  := $(shell grep -m1 '^torch==' constraints.txt)
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all check format bench constraints clean
+.PHONY: help quickstart test test-all check format bench bench-pretrain bench-cnn constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,9 +39,16 @@ format: $(READY) ## format and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## hfscale beside transformers.Trainer; needs SST2=folder with train.tsv and dev.tsv
+bench: $(READY) ## fine-tuning beside transformers.Trainer; needs SST2=folder with train.tsv and dev.tsv
 	$(BIN)/python benchmarks/finetune_throughput.py --train $(SST2)/train.tsv --validation $(SST2)/dev.tsv \
 		--text sentence --quoting false
+
+bench-pretrain: $(READY) ## pretraining beside transformers.Trainer
+	$(BIN)/python benchmarks/pretrain_bert.py --steps 40
+	$(BIN)/python benchmarks/pretrain_gpt.py --steps 20
+
+bench-cnn: $(READY) ## the CNN beside Keras; needs MNIST=folder with the four files, KERAS=python with tensorflow-cpu
+	$(BIN)/python benchmarks/cnn_mnist.py --mnist $(MNIST) --keras_python $(KERAS)
 
 constraints: $(READY) ## pin the versions that are installed now
 	(echo "# The exact versions that CI runs; written by \`make constraints\`."; \

@@ -8,11 +8,11 @@ layer of 64; 93,322 parameters) in float32 on all 60,000 training images, and ar
 
 - hfscale: recipes/configs/train_cnn/mnist.yaml as it is, whose settings were chosen on held-out training images. It
   counts as there when the model that the run leaves behind is at the target.
-- keras: TensorFlow's CNN tutorial: pixels / 255, Adam with its defaults, batches of 64, up to five epochs, tested
-  after each. It counts as there at the end of the first epoch that is at the target, and stops there.
+- keras: the listing that Keras tutorials give for this network: pixels / 255, Adam with its defaults, batches of 64,
+  up to five epochs, tested after each. It is there at the end of the first epoch that is at the target, and stops.
 
 Every measurement is a process of its own; the two take turns, in a new order for each seed. Timed is training, not
-start-up, reading files, evaluation. `--results FILE` keeps the measurements of several calls together.
+start-up, compiling, reading files, evaluation. `--results FILE` keeps the measurements of several calls together.
 """
 
 import argparse
@@ -55,6 +55,11 @@ model = keras.Sequential([
 ])
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+model.optimizer.build(model.trainable_variables)
+state = [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
+model.fit(train_x[:int(batch_size)], train_y[:int(batch_size)], batch_size=int(batch_size), verbose=0)  # compiles
+for variable, value in zip((*model.variables, *model.optimizer.variables), state):
+    variable.assign(value)
 seconds, history = 0.0, []
 for _ in range(int(epochs)):
     start = time.perf_counter()
@@ -143,7 +148,12 @@ def report(measured: list[dict[str, Any]], target: float) -> None:
         spread = " | ".join(f"{seconds:.1f}" for seconds in (medians[name], min(times), max(times)))
         print(f"| {name} | {len(runs)} | {reached} | {spread} | {accuracy:.4f} |")
     if len(medians) == 2:
-        print(f"\nhfscale needs {medians['hfscale'] / medians['keras']:.2f} of Keras' time (medians)")
+        keras = [run for run in measured if run["name"] == "keras"]
+        at_least = statistics.median(min(seconds_to(run, target), run["history"][-1][0]) for run in keras)
+        print(
+            f"\nhfscale needs {medians['hfscale'] / at_least:.2f} of Keras' time (medians; a Keras run that did not "
+            "get there counts with its five epochs)"
+        )
 
 
 if __name__ == "__main__":

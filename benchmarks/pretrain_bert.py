@@ -5,7 +5,7 @@
 Equal for both: BERT-mini (4 layers, width 256) with the same first weights, a vocabulary of 30,522, the same
 documents, tokens per step, learning rate at every step, AdamW, weight decay, clipping, 15% masks, threads. The peer's
 sequences are made as its own example script makes them: documents one after the other, cut every `--max_length`
-tokens. The held-out loss is computed for both by the same function on the same masked text.
+tokens. The held-out loss is computed for both by the same function on the same packed and masked text.
 """
 
 import json
@@ -23,12 +23,12 @@ VOCABULARY = 30_522
 FRACTION = 0.15
 
 
-def load(args: Any) -> tuple[Any, Any, Any]:
-    """Tokenizer, packed training text, packed held-out text."""
+def load(args: Any) -> tuple[Any, Any, Any, Any]:
+    """Corpus, tokenizer, packed training text, packed held-out text."""
     corpus = data.load_corpus(CorpusSettings(train=args.corpus, max_length=args.max_length))
     settings = TokenizerSettings(vocab_size=VOCABULARY)
-    tokenizer = data.load_or_train_tokenizer(settings, corpus.train, "wordpiece", args.max_length)
-    return tokenizer, *data.pack_corpus(corpus, tokenizer, args.max_length, "encoder")
+    tokenizer = data.load_or_train_tokenizer(settings, corpus.train, "encoder", args.max_length)
+    return corpus, tokenizer, *data.pack_corpus(corpus, tokenizer, args.max_length, "encoder")
 
 
 def new_model(args: Any) -> Any:
@@ -43,7 +43,7 @@ def new_model(args: Any) -> Any:
 
 
 def work(args: Any) -> dict[str, Any]:
-    tokenizer, train, held_out = load(args)
+    corpus, tokenizer, train, held_out = load(args)
     shared = {"fraction": FRACTION, "whole_words": False, "seed": args.seed, "max_length": args.max_length}
     mask = data.MaskedTokens(tokenizer, **shared)
     sizes = {"global_batch_size": args.batch_size, "micro_batch_size": None}
@@ -55,7 +55,8 @@ def work(args: Any) -> dict[str, Any]:
         fill = train.fill
     else:
         collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=FRACTION)
-        model, run, seconds = train_peer(args, new_model(args), chunks(train, args.max_length), collator)
+        rows = chunks(corpus.train, tokenizer, "encoder", args.max_length)
+        model, run, seconds = train_peer(args, new_model(args), rows, collator)
         model, fill = models.prepare_language_model(model), 1.0
     rows = data.PackedEvalBatches(held_out, mask, pad_token_id=tokenizer.pad_token_id, batch_size=64)
     scores = evaluation.score_language_model(Accelerator(cpu=True), model, rows, held_out.tokens_per_byte)

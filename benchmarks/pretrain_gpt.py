@@ -3,8 +3,9 @@
     python benchmarks/pretrain_gpt.py --steps 20 --rounds 2
 
 1. A GPT-2 of 4 layers, width 256, with a vocabulary of 50,257: tokens per second of both, same first weights, tokens
-   per step, learning rate at every step, AdamW, weight decay, clipping, no dropout, threads. The peer's sequences are
-   made as its own example script makes them: documents one after the other, cut every `--max_length` tokens.
+   per step, learning rate at every step, AdamW, weight decay, clipping, no dropout, threads. Each has its own default
+   form of GELU's tanh approximation: ours is the one that PyTorch has as a single kernel. The peer's rows are made
+   as its own example script makes them: documents one after the other, cut every `--max_length` tokens.
 2. The memory that the loss needs on top of the model's states: forward and backward from (tokens, width) states.
 3. The same body with 65 characters as vocabulary (nanoGPT's small benchmark): share of the machine's matrix-multiply
    peak, which is measured before and after every run.
@@ -58,7 +59,7 @@ def ours(args: Any, vocabulary: int = VOCABULARY) -> Any:
 def work(args: Any) -> dict[str, Any]:
     corpus = data.load_corpus(CorpusSettings(train=args.corpus, max_length=args.max_length))
     # The vocabulary's size is the model's; a small corpus fills less of it.
-    tokenizer = data.load_or_train_tokenizer(TokenizerSettings(), corpus.train, "bpe", args.max_length)
+    tokenizer = data.load_or_train_tokenizer(TokenizerSettings(), corpus.train, "decoder", args.max_length)
     train, held_out = data.pack_corpus(corpus, tokenizer, args.max_length, "decoder")
     assert held_out is not None and tokenizer.pad_token_id is not None
     sizes = {"global_batch_size": args.batch_size, "micro_batch_size": None}
@@ -70,7 +71,7 @@ def work(args: Any) -> dict[str, Any]:
         fill = train.fill
     else:
         collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm=False)
-        rows = chunks(train, args.max_length)
+        rows = chunks(corpus.train, tokenizer, "decoder", args.max_length)
         model, run, seconds = train_peer(args, new_model(args, VOCABULARY, "gelu_new"), rows, collator)
         model, fill = models.prepare_language_model(model), 1.0
     rows = data.PackedEvalBatches(held_out, data.next_tokens, pad_token_id=tokenizer.pad_token_id, batch_size=16)

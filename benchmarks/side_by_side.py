@@ -8,6 +8,7 @@ warm-up steps.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -24,9 +25,11 @@ import torch
 import transformers
 
 from hfscale import launch, training
+from hfscale.data.packing import tokenize_corpus
 from hfscale.schemas import OptimSettings, TrainSettings
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_WHOLE = 2**30  # tokens: no document is cut
 CONTESTANTS = ("hfscale", "trainer")
 
 
@@ -137,10 +140,16 @@ def train_peer(args: argparse.Namespace, model: Any, rows: Any, collator: Any) -
     return model, run, seconds
 
 
-def chunks(packed: Any, max_length: int) -> list[dict[str, Any]]:
-    """All pieces one after the other, cut into rows of equal length."""
-    ids = [int(token) for row in range(len(packed)) for piece in packed.pieces_of(row) for token in piece]
-    return [{"input_ids": ids[at : at + max_length]} for at in range(0, len(ids) - max_length + 1, max_length)]
+def chunks(table: Any, tokenizer: Any, framing: Any, max_length: int) -> list[dict[str, Any]]:
+    """All documents in order, one after the other, cut into rows of equal length. The mask of special tokens is stored
+    with them, as transformers' run_mlm.py does: else the collator would look for them in every batch."""
+    documents = tokenize_corpus(table, tokenizer, _WHOLE, framing)["input_ids"]
+    ids = list(itertools.chain.from_iterable(documents))
+    rows = [ids[at : at + max_length] for at in range(0, len(ids) - max_length + 1, max_length)]
+    if framing == "decoder":
+        return [{"input_ids": row} for row in rows]
+    special = set(tokenizer.all_special_ids)
+    return [{"input_ids": row, "special_tokens_mask": [int(token in special) for token in row]} for row in rows]
 
 
 def measure(script: str, name: str) -> dict[str, Any]:

@@ -69,6 +69,24 @@ def replacing_folder(path: Path) -> Generator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def making_folder(path: Path) -> Generator[Path]:
+    """Give a temporary folder to fill; it becomes `path` when the block ends, unless another process was first."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with naming(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _open_to_readers(folder: Path) -> None:
     """Give all files the permissions that this process's new files have; safetensors writes its own as 0600."""
     umask = os.umask(0)

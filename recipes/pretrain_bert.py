@@ -34,21 +34,23 @@ from hfscale.schemas import (
     TrainSettings,
     check_metric,
     check_tokenizer,
+    with_length,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Pretrain a BERT-style encoder by masked language modelling."""
+    """Pretrain a BERT-style encoder by masked language modelling, for 100 steps unless told otherwise."""
 
     model: MaskedModelSettings = field(default_factory=MaskedModelSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     data: CorpusSettings = field(default_factory=lambda: CorpusSettings(train="builtin:docstrings", max_length=128))
     mask: MaskSettings = field(default_factory=MaskSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-3))
-    train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/pretrain_bert", max_steps=100))
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/pretrain_bert"))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "train", with_length(self.train, max_steps=100))
         check_tokenizer(self.model, self.tokenizer)
         check_metric(self.train)
 
@@ -65,7 +67,7 @@ def main(config: Config) -> None:
         if config.model.name and not config.tokenizer.name:
             tokenizer = models.load_tokenizer(config.model, max_length)
         else:
-            tokenizer = data.load_or_train_tokenizer(config.tokenizer, corpus.train, "wordpiece", max_length)
+            tokenizer = data.load_or_train_tokenizer(config.tokenizer, corpus.train, "encoder", max_length)
         train, held_out = data.pack_corpus(corpus, tokenizer, max_length, "encoder")
 
     # 3. Model: of the shape that the settings give, or one to go on from

@@ -30,24 +30,28 @@ from hfscale.schemas import (
     TokenizerSettings,
     TrainSettings,
     check_metric,
+    check_samples,
     check_tokenizer,
+    with_length,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Pretrain a GPT-style language model."""
+    """Pretrain a GPT-style language model, for 100 steps unless told otherwise."""
 
     model: CausalModelSettings = field(default_factory=CausalModelSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     data: CorpusSettings = field(default_factory=lambda: CorpusSettings(train="builtin:docstrings", max_length=128))
     samples: SampleSettings = field(default_factory=SampleSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-3, weight_decay=0.1, schedule="cosine"))
-    train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/pretrain_gpt", max_steps=100))
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/pretrain_gpt"))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "train", with_length(self.train, max_steps=100))
         check_tokenizer(self.model, self.tokenizer)
         check_metric(self.train)
+        check_samples(self.data, self.samples)
 
 
 def main(config: Config) -> None:
@@ -62,7 +66,7 @@ def main(config: Config) -> None:
         if config.model.name and not config.tokenizer.name:
             tokenizer = models.load_tokenizer(config.model, max_length)
         else:
-            tokenizer = data.load_or_train_tokenizer(config.tokenizer, corpus.train, "bpe", max_length)
+            tokenizer = data.load_or_train_tokenizer(config.tokenizer, corpus.train, "decoder", max_length)
         train, held_out = data.pack_corpus(corpus, tokenizer, max_length, "decoder")
 
     # 3. Model: of the shape that the settings give, or one to go on from

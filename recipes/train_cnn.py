@@ -19,7 +19,7 @@
 `--help` explains every setting; `--print_config` shows what a command would run.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from hfscale import config as settings
@@ -32,6 +32,7 @@ from hfscale.schemas import (
     TrainSettings,
     check_best_metric,
     require,
+    with_length,
 )
 
 
@@ -50,8 +51,7 @@ class Config:
     """Also score the majority class and, where it is cheap, logistic regression, trained on the same images."""
 
     def __post_init__(self) -> None:
-        if self.train.epochs is None and self.train.max_steps is None:  # a pass over few images takes no time
-            object.__setattr__(self, "train", replace(self.train, epochs=20.0))
+        object.__setattr__(self, "train", with_length(self.train, epochs=20))
         check_best_metric("single_label_classification", self.train)
         require(0 <= self.label_smoothing < 1, f"--label_smoothing must be in [0, 1), got {self.label_smoothing}")
 

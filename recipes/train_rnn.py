@@ -16,13 +16,21 @@
 `--help` explains every setting; `--print_config` shows what a command would run.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 from hfscale import config as settings
 from hfscale import data, evaluation, files, hub, launch, models, runs, training
-from hfscale.schemas import DataSettings, OptimSettings, RnnSettings, TokenizerSettings, TrainSettings, check_task
+from hfscale.schemas import (
+    DataSettings,
+    OptimSettings,
+    RnnSettings,
+    TokenizerSettings,
+    TrainSettings,
+    check_task,
+    with_length,
+)
 
 EPOCHS = 20  # where neither --train.epochs nor --train.max_steps is given: random weights need many
 MAX_LENGTH = 512  # tokens, where --data.max_length is not given: the network itself has no limit
@@ -46,8 +54,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_task(self.task, self.data, self.train)
-        if self.train.epochs is None and self.train.max_steps is None:
-            object.__setattr__(self, "train", replace(self.train, epochs=EPOCHS))
+        object.__setattr__(self, "train", with_length(self.train, epochs=EPOCHS))
 
 
 def main(config: Config) -> None:
@@ -59,7 +66,7 @@ def main(config: Config) -> None:
     max_length = config.data.max_length or MAX_LENGTH
     with accelerator.main_process_first():
         splits = data.load_splits(config.data, config.task)
-        tokenizer = data.load_or_train_tokenizer(config.tokenizer, splits.train, "wordpiece", max_length)
+        tokenizer = data.load_or_train_tokenizer(config.tokenizer, splits.train, "encoder", max_length)
     labels = data.Labels.of(splits.train, config.task)
     with accelerator.main_process_first():
         encoded = splits.map(lambda split: data.tokenize(split, tokenizer, max_length, labels))

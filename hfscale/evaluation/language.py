@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate.utils import send_to_device
 
+from hfscale import console
 from hfscale.schemas import SampleSettings
 from hfscale.training.language_loss import language_model_loss
 
@@ -26,9 +27,10 @@ def score_language_model(
 ) -> dict[str, float]:
     """`bits_per_byte`, `perplexity` per token and mean `loss` over all targets of all processes.
 
-    Leaves the model in eval mode. Bits per byte don't depend on the tokenizer: the text's information in bits over its
-    length in UTF-8 bytes. For a masked model they are those of the masked tokens, and an estimate; for a causal one
-    they are exact.
+    Leaves the model in eval mode. Bits per byte are the loss in bits over the text's length in UTF-8 bytes. For a
+    causal model with byte-level tokens they are the text's information, and compare across tokenizers. For a masked
+    model they are the loss at masked tokens, times the number of tokens: they compare for one share of masks and one
+    tokenizer, which may have dropped case and spaces.
     """
     model.eval()
     sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
@@ -45,7 +47,7 @@ def score_language_model(
 
 def unigram_baseline(train: PackedSequences, held_out: PackedSequences) -> dict[str, float]:
     """The same metrics of a model that knows nothing but how frequent each token is in training (add-one smoothed)."""
-    counts, seen = train.token_counts(), held_out.token_counts()
+    counts, seen = train.target_counts(), held_out.target_counts()
     size = max(len(counts), len(seen))
     counts, seen = (np.pad(each, (0, size - len(each))) for each in (counts, seen))
     log_probabilities = np.log((counts + 1) / (counts + 1).sum())
@@ -68,12 +70,16 @@ def write_samples(
     texts = []
     training = model.training
     model.eval()
-    with torch.random.fork_rng(), torch.no_grad():
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(seed)
         for prompt in settings.prompts:
             ids = [first, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
             room = int(min(settings.max_new_tokens, limit - len(ids)))
             if room < 1:
+                console.warn(
+                    f"--samples.prompts {prompt[:30]!r}... fills the model's {limit} positions: nothing added"
+                )
                 texts.append(prompt)
                 continue
             sampling: dict[str, Any] = {"do_sample": settings.temperature > 0}

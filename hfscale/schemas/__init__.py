@@ -15,6 +15,7 @@ from hfscale.schemas.language import MaskSettings as MaskSettings
 from hfscale.schemas.language import SampleSettings as SampleSettings
 from hfscale.schemas.language import TokenizerSettings as TokenizerSettings
 from hfscale.schemas.language import check_metric as check_metric
+from hfscale.schemas.language import check_samples as check_samples
 from hfscale.schemas.language import check_tokenizer as check_tokenizer
 from hfscale.schemas.model import ClassifierModelSettings as ClassifierModelSettings
 from hfscale.schemas.model import ModelSettings as ModelSettings
@@ -27,6 +28,7 @@ from hfscale.schemas.tasks import check_task as check_task
 from hfscale.schemas.tasks import with_columns as with_columns
 from hfscale.schemas.train import Tracker as Tracker
 from hfscale.schemas.train import TrainSettings as TrainSettings
+from hfscale.schemas.train import with_length as with_length
 from hfscale.schemas.vision import AugmentSettings as AugmentSettings
 from hfscale.schemas.vision import CnnSettings as CnnSettings
 from hfscale.schemas.vision import ImageDataSettings as ImageDataSettings

@@ -19,6 +19,9 @@ class CorpusSettings(SourceSettings):
     """Column with the text (csv, tsv, json, jsonl, parquet, Hub)."""
     documents: Literal["file", "line", "blank_line"] | None = None
     """What is one document of a plain text file: all of it (the default), a line, or what blank lines separate."""
+    validation_fraction: float | None = None
+    """Share of `train` held out when `validation` is not given; by default a tenth, or of more than 10,000 documents
+    about 1,000; 0 for none. A single document is cut near its end."""
     max_documents: int | None = None
     """Read only the first so many documents; of a Hub data set only these are downloaded."""
     max_length: int = 512
@@ -176,4 +179,16 @@ class SampleSettings:
 
     def __post_init__(self) -> None:
         require(self.max_new_tokens >= 0, "--samples.max_new_tokens must not be negative")
+        require(
+            self.max_new_tokens > 0 or (self.prompts == [""] and self.temperature == 0.8),
+            "--samples.prompts and --samples.temperature have no effect when --samples.max_new_tokens is 0",
+        )
         require(self.temperature >= 0, "--samples.temperature must not be negative")
+
+
+def check_samples(data: CorpusSettings, samples: SampleSettings) -> None:
+    """Refuse settings of samples where there is no evaluation that would write them."""
+    require(
+        data.validation is not None or data.validation_fraction != 0 or samples == SampleSettings(),
+        "--samples has no effect when --data.validation_fraction is 0, since evaluations write them; leave it out",
+    )

@@ -14,7 +14,7 @@ class OptimSettings:
     """The optimizer and the learning rate as a function of the step."""
 
     name: Literal["adamw", "sgd"] = "adamw"
-    """Optimizer."""
+    """Optimizer; with a `weight_decay` of 0, adamw is Adam."""
     lr: float = 5e-5
     """Peak learning rate."""
     weight_decay: float = 0.01

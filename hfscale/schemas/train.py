@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hfscale.schemas.checks import require
@@ -21,7 +21,8 @@ class TrainSettings:
     seed: int = 0
     """Seed of the new weights, the order of the examples and dropout."""
     epochs: float | None = None
-    """Passes over the training examples; 3 when neither this nor `max_steps` is given."""
+    """Passes over the training examples. Where neither this nor `max_steps` is given the recipe's own length holds:
+    3 to fine-tune, 20 for the CNN and the RNN, 100 steps to pretrain."""
     max_steps: int | None = None
     """Optimizer steps, instead of `epochs`."""
     global_batch_size: int = 32
@@ -47,7 +48,7 @@ class TrainSettings:
         object.__setattr__(self, "output_dir", os.path.expanduser(self.output_dir))
         require(
             self.epochs is None or self.max_steps is None,
-            "--train.epochs and --train.max_steps were both given; choose one",
+            "--train.epochs and --train.max_steps were both given; choose one (`null` takes back a file's)",
         )
         require(0 <= self.seed < 2**31, f"--train.seed must be in [0, 2**31), got {self.seed}")
         require(self.epochs is None or 0 < self.epochs < math.inf, "--train.epochs must be greater than 0")
@@ -56,3 +57,9 @@ class TrainSettings:
             require(value is None or value >= 1, f"--train.{name} must be at least 1, got {value}")
         for name in ("global_batch_size", "eval_batch_size", "log_steps"):
             require(getattr(self, name) >= 1, f"--train.{name} must be at least 1, got {getattr(self, name)}")
+
+
+def with_length(train: TrainSettings, *, epochs: float | None = None, max_steps: int | None = None) -> TrainSettings:
+    """The settings with a recipe's own length, where they give neither `epochs` nor `max_steps`."""
+    given = train.epochs is not None or train.max_steps is not None
+    return train if given else replace(train, epochs=epochs, max_steps=max_steps)

@@ -221,7 +221,8 @@ def _add_tokens(source: Path, folder: Path, size: int) -> None:
 
 PARAMETERS = {
     "bert_tiny": 1.5e6, "bert_mini": 11.2e6, "bert_small": 28.8e6, "bert_base": 110e6, "roberta_base": 125e6,
-    "electra_small": 13.5e6, "modernbert_base": 149e6, "gpt2_tiny": 0.95e6, "gpt2_mini": 5.3e6, "gpt2_small": 124e6,
+    "electra_small": 13.5e6, "modernbert_tiny": 1.7e6, "modernbert_base": 149e6,
+    "gpt2_tiny": 0.95e6, "gpt2_mini": 5.3e6, "gpt2_small": 124e6,
     "llama_tiny": 1.25e6, "llama_1b": 1.2e9, "qwen3_small": 420e6,
 }  # fmt: skip
 """Of the model that each settings file makes, with the vocabulary that it asks for."""

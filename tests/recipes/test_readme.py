@@ -4,24 +4,28 @@ import re
 
 import pytest
 
-from tests.support.commands import FINETUNE_BERT, ROOT, run
+from tests.support.commands import ROOT, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = README + (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
 def test_settings_exist() -> None:
-    known = set(re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", run(FINETUNE_BERT, "--help").stdout))
+    known = {
+        name for recipe in RECIPES for name in re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", run(recipe, "--help").stdout)
+    }
     known |= {"config_file", "num_processes", "index-url"}  # of accelerate and pip
     known |= set(re.findall(r"--([a-z_]+)", run("-m", "hfscale", "predict", "--help").stdout))
-    benchmark = (ROOT / "benchmarks" / "finetune_throughput.py").read_text(encoding="utf-8")
-    known |= set(re.findall(r'"--([a-z_]+)"', benchmark))
-    named = set(re.findall(r"--([a-z][a-z_.-]*[a-z])", README))
+    for benchmark in (ROOT / "benchmarks").glob("*.py"):
+        known |= set(re.findall(r'"--([a-z_]+)"', benchmark.read_text(encoding="utf-8")))
+    named = set(re.findall(r"--([a-z][a-z_.-]*[a-z])", PAGES))
     assert len(named) > 10
     assert named <= known, named - known
 
 
 @pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"(?:recipes|docs|accelerate_configs|benchmarks|tests)/[\w/.]+\w", README)))
+    "path", sorted(set(re.findall(r"(?:recipes|docs|accelerate_configs|benchmarks|tests)/[\w/.]+\w", PAGES)))
 )
 def test_files_exist(path: str) -> None:
     assert (ROOT / path).exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hfscale.files import replacing_folder, write_json, write_text
+from hfscale.files import making_folder, replacing_folder, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -60,6 +60,18 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
             (temporary / content).write_text(content)
             assert not (path / content).exists()
     assert names(path) == ["new"] and names(path.parent) == ["model"]
+
+
+def test_a_folder_that_another_process_made_first_stays(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "tokenizer"
+    with making_folder(path) as temporary:
+        (temporary / "file").write_text("mine")
+        path.mkdir()
+        (path / "file").write_text("theirs")
+    assert (path / "file").read_text() == "theirs" and names(path.parent) == ["tokenizer"]
+    with pytest.raises(ZeroDivisionError), making_folder(tmp_path / "other"):
+        raise ZeroDivisionError
+    assert names(tmp_path) == ["cache"]
 
 
 @pytest.mark.parametrize("existing", [True, False])

@@ -19,8 +19,10 @@ from hfscale.schemas import (
     TokenizerSettings,
     TrainSettings,
     check_metric,
+    check_samples,
     check_task,
     check_tokenizer,
+    with_length,
 )
 
 
@@ -154,6 +156,7 @@ def test_values_that_no_run_can_use(block: Any, values: dict[str, Any]) -> None:
         (MaskSettings, {"fraction": 1.0}, "--mask.fraction"),
         (SampleSettings, {"max_new_tokens": -1}, "--samples.max_new_tokens"),
         (SampleSettings, {"temperature": -0.1}, "--samples.temperature"),
+        (SampleSettings, {"max_new_tokens": 0, "prompts": ["The"]}, "--samples.prompts and --samples.temperature"),
     ],
 )
 def test_a_block_of_pretraining_refuses(block: type, given: dict[str, Any], named: str) -> None:
@@ -180,6 +183,20 @@ def test_settings_of_a_tokenizer_beside_a_model() -> None:
             check_tokenizer(model, tokenizer)
         check_tokenizer(CausalModelSettings(), tokenizer)
     check_tokenizer(model, TokenizerSettings(name="y"))
+
+
+def test_samples_without_an_evaluation() -> None:
+    held_out, none = CorpusSettings(train="t.txt"), CorpusSettings(train="t.txt", validation_fraction=0.0)
+    check_samples(held_out, SampleSettings(prompts=["The"]))
+    check_samples(none, SampleSettings())
+    with pytest.raises(ValueError, match=r"--samples has no effect when --data.validation_fraction is 0"):
+        check_samples(none, SampleSettings(prompts=["The"]))
+
+
+def test_a_recipes_own_length_holds_where_none_is_given() -> None:
+    assert with_length(TrainSettings(output_dir="x"), max_steps=100).max_steps == 100
+    given = TrainSettings(output_dir="x", epochs=2)
+    assert with_length(given, max_steps=100) is given
 
 
 def test_metrics_of_a_language_model() -> None:

@@ -96,15 +96,48 @@ def test_copies_of_a_document_fall_on_the_same_side(tmp_path: Path) -> None:
     assert other is not None and set(other["text"]) != set(validation["text"])
 
 
-def test_by_default_not_many_more_than_a_thousand_documents_are_held_out(
+def test_by_default_no_more_text_is_held_out_than_says_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "lines.txt", "\n".join(f"text {number}" for number in range(1000)))
     tenth = load(path, documents="line").validation
     assert tenth is not None and 60 < len(tenth) < 140
-    monkeypatch.setattr(corpus, "_ENOUGH", 20)
+    monkeypatch.setattr(corpus, "_ENOUGH", 20 * len("text 123"))
     few = load(path, documents="line").validation
     assert few is not None and 5 < len(few) < 40
+
+
+def test_one_document_at_least_is_held_out_and_one_stays(tmp_path: Path) -> None:
+    lines = write(tmp_path / "few.txt", "\n".join(f"text {n}" for n in range(30)))
+    for fraction, expected in ((1e-6, 1), (1 - 1e-6, 29)):
+        train, validation, _ = load(lines, documents="line", validation_fraction=fraction)
+        assert validation is not None and (len(train), len(validation)) == (30 - expected, expected)
+    copies = write(tmp_path / "copies.txt", "one text\n" * 30)
+    with pytest.raises(DataError, match=r"30 documents are all equal, .* give --data\.validation,"):
+        load(copies, documents="line")
+
+
+def test_of_few_documents_the_ends_are_held_out(tmp_path: Path) -> None:
+    """By whole documents it could be the large one that is held out, and the small one left to learn from."""
+    large = "".join(f"line {number}\n" for number in range(1000))
+    write(tmp_path / "a.txt", large)
+    write(tmp_path / "b.txt", "a small one\nof two lines\n")
+    write(tmp_path / "c.txt", "x")
+    train, validation, _ = load(tmp_path)
+    assert validation is not None and len(train) == 3 and len(validation) == 2
+    assert train["text"][0] + validation["text"][0] == large.strip()
+    assert 0.85 < len(train["text"][0]) / len(large) < 0.95
+    assert train["text"][2] == "x", "too short for two parts"
+    with pytest.raises(SettingsError, match=r"--data\.split_seed has no effect on 3 documents"):
+        load(tmp_path, split_seed=1)
+
+
+def test_training_text_that_is_validation_text_too_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a.txt", "one\ntwo\nthree\ntwo")
+    load(tmp_path / "a.txt", documents="line", validation=str(write(tmp_path / "b.txt", "two\nfour")))
+    assert "2 of 4 training documents also stand in the validation text" in "".join(capsys.readouterr())
 
 
 def test_a_single_document_is_cut_near_its_end(tmp_path: Path) -> None:
@@ -202,12 +235,6 @@ BAD: dict[str, tuple[str, str | bytes, dict[str, Any], list[str]]] = {
     "row without text": ("a.jsonl", '{"text": "x"}\n{"text": " "}\n', {}, ["a.jsonl line 2", "no text", "bad_rows"]),
     "empty jsonl": ("a.jsonl", "\n", {}, ["a.jsonl", "empty"]),
     "unknown kind": ("a.pdf", "%PDF", {}, ["a.pdf", "unknown kind"]),
-    "nothing held out": (
-        "a.txt",
-        "x\ny\n",
-        {"documents": "line", "validation_fraction": 1e-6},
-        ["of 2 documents", "empty part"],
-    ),
     "too short to cut": ("a.txt", "x", {}, ["a.txt line 1", "too short", "--data.validation"]),
 }
 
@@ -234,6 +261,9 @@ def test_a_document_too_long_to_hold_in_memory(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(DataError, match=r"long.txt line 1: a document of more .*--data.documents line or blank_line"):
         load(path)
     assert len(documents(path, documents="line")) == 6
+    rows = write(tmp_path / "long.jsonl", '{"text": "short"}\n{"text": "' + "a" * 31 + '"}\n')
+    with pytest.raises(DataError, match=r"long.jsonl line 2: a document of more"):
+        load(rows)
 
 
 @pytest.mark.parametrize(
@@ -243,9 +273,10 @@ def test_a_document_too_long_to_hold_in_memory(tmp_path: Path, monkeypatch: pyte
         ("a.txt", {"text": "content"}, "--data.text has no effect on"),
         ("a.txt", {"delimiter": ";"}, "--data.delimiter has no effect on"),
         ("a.txt", {"subset": "en"}, "--data.subset has no effect on"),
+        ("builtin:docstrings", {"encoding": "latin-1"}, "--data.encoding has no effect on"),
     ],
 )
 def test_settings_without_effect(tmp_path: Path, name: str, changed: dict[str, Any], named: str) -> None:
-    path = write(tmp_path / name, '{"text": "x"}\n')
+    path = name if name.startswith("builtin:") else write(tmp_path / name, '{"text": "x"}\n')
     with pytest.raises(SettingsError, match=named):
         load(path, **changed)

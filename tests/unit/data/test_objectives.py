@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hfscale.data.objectives import IGNORED, MaskedTokens, next_tokens
+from hfscale.data.objectives import HELD_OUT, IGNORED, MaskedTokens, next_tokens
 from hfscale.errors import ModelError, SettingsError
 
 CLS, SEP, MASK = 2, 3, 4
@@ -71,6 +71,11 @@ def test_special_tokens_and_padding_are_never_chosen(wordpiece: Any, whole_words
     assert (labels[~special] != IGNORED).mean() > 0.8
 
 
+def test_held_out_text_is_masked_alike_in_runs_of_any_seed(tiny_tokenizer: Any, batch: Any) -> None:
+    first, other = (masked(tiny_tokenizer, seed=seed)(*batch, HELD_OUT)[1] for seed in (0, 1))
+    assert (first == other).all()
+
+
 def test_the_same_draws_in_any_batch_and_other_ones_in_another_epoch(tiny_tokenizer: Any, batch: Any) -> None:
     ids, pieces, rows = batch
     mask = masked(tiny_tokenizer)
@@ -106,7 +111,7 @@ def byte_level() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<s>", "</s>", "<pad>", "<mask>", *letters, *(f"Ġ{letter}" for letter in "abcdef")]
+    tokens = ["<s>", "</s>", "<pad>", "<mask>", *letters, *(f"Ġ{letter}" for letter in "abcdef"), "##"]
     merges = [("Ġ", letter) for letter in "abcdef"]
     backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -25,7 +25,7 @@ def packed() -> PackedSequences:
     draw = np.random.default_rng(0)
     pieces = [draw.integers(5, 25, size=draw.integers(2, 17)).tolist() for _ in range(60)]
     features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
-    return PackedSequences(datasets.Dataset.from_dict({"input_ids": pieces}, features=features), MAX_LENGTH)
+    return PackedSequences(datasets.Dataset.from_dict({"input_ids": pieces}, features=features), MAX_LENGTH, "decoder")
 
 
 def train_batches(packed: PackedSequences, objective: Any = next_tokens, **changed: Any) -> PackedTrainBatches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import operator
@@ -110,17 +111,30 @@ def test_sequences_give_back_the_pieces_also_over_several_chunks() -> None:
     whole = pieces_table(lengths)
     parts = [datasets.Dataset(whole.data.slice(at, 20)) for at in (0, 20, 40)]
     for table in (whole, datasets.concatenate_datasets(parts)):
-        packed = PackedSequences(table, 8)
+        packed = PackedSequences(table, 8, "decoder")
         found = [piece.tolist() for row in range(len(packed)) for piece in packed.pieces_of(row)]
         assert sorted(found) == sorted([i + 1] * n for i, n in enumerate(lengths))
         assert packed.num_tokens == sum(lengths)
         assert packed.fill == sum(lengths) / (8 * len(packed))
-        assert packed.token_counts().tolist() == [0, *lengths]
+        assert packed.target_counts().tolist() == [0, *(length - 1 for length in lengths)]
+    framed = PackedSequences(pieces_table([2, 5]), 8, "encoder")
+    assert framed.target_counts().tolist() == [0, 0, 3], "neither the first nor the last of a piece is predicted"
 
 
 def test_no_pieces_at_all() -> None:
     with pytest.raises(DataError, match="holds no text"):
-        PackedSequences(pieces_table([]), 8)
+        PackedSequences(pieces_table([]), 8, "decoder")
+
+
+def test_pieces_are_kept_by_their_special_tokens(tiny_tokenizer: Any) -> None:
+    """Two tokenizers with equal files but other end tokens."""
+    table = table_of(["the film was good"])
+    ends = []
+    for end in ("[SEP]", "[MASK]"):
+        tokenizer = copy.deepcopy(tiny_tokenizer)
+        tokenizer.eos_token = tokenizer.bos_token = end
+        ends.append(tokenize_corpus(table, tokenizer, 8, "decoder")["input_ids"][0][-1])
+    assert ends == [tiny_tokenizer.sep_token_id, tiny_tokenizer.mask_token_id]
 
 
 def test_tokens_per_byte_counts_what_is_predicted(tiny_tokenizer: Any) -> None:

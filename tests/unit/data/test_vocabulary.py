@@ -27,9 +27,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "hfscale-tokenizers"
 
 
-def train(texts: list[str], kind: Any = "wordpiece", max_length: int = 32, **settings: Any) -> Any:
+def train(texts: list[str], kind: Any = None, max_length: int = 32, reader: Any = None, **settings: Any) -> Any:
     table = datasets.Dataset.from_dict({"text": texts})
-    return load_or_train_tokenizer(TokenizerSettings(**settings), table, kind, max_length)
+    reader = reader or ("decoder" if kind == "bpe" else "encoder")
+    return load_or_train_tokenizer(TokenizerSettings(kind=kind, **settings), table, reader, max_length)
 
 
 def test_wordpiece_is_like_berts() -> None:
@@ -80,12 +81,25 @@ import json, sys, datasets
 from hfscale.data import load_or_train_tokenizer
 from hfscale.schemas import TokenizerSettings
 texts = json.load(open(sys.argv[1]))
-for kind in ("wordpiece", "bpe"):
+for reader in ("encoder", "decoder"):
     table = datasets.Dataset.from_dict({"text": texts})
-    tokenizer = load_or_train_tokenizer(TokenizerSettings(vocab_size=500), table, kind, 32)
+    tokenizer = load_or_train_tokenizer(TokenizerSettings(vocab_size=500), table, reader, 32)
     ids = [tokenizer(text)["input_ids"] for text in texts[:50]]
     print("trained:", json.dumps([sorted(tokenizer.get_vocab().items()), ids]))
 """
+
+
+def test_bpe_for_an_encoder_frames_texts_as_robertas_does() -> None:
+    tokenizer = train(TEXTS, kind="bpe", reader="encoder", vocab_size=400)
+    assert tokenizer.convert_ids_to_tokens(range(5)) == ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer("a", "b")["input_ids"])
+    assert tokens == ["<s>", "a", "</s>", "</s>", "b", "</s>"]
+    assert (tokenizer.mask_token, tokenizer.cls_token, tokenizer.sep_token) == ("<mask>", "<s>", "</s>")
+
+
+def test_a_decoder_needs_an_end_of_text() -> None:
+    with pytest.raises(SettingsError, match=r"--tokenizer\.kind wordpiece has no end-of-text token"):
+        train(TEXTS, kind="wordpiece", reader="decoder")
 
 
 def test_two_processes_train_the_same(tmp_path: Path) -> None:
@@ -115,7 +129,7 @@ def test_trained_once(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_both_texts_of_a_pair_are_read() -> None:
     table = datasets.Dataset.from_dict({"text": ["film film"], "text_pair": ["plot plot"]})
-    tokenizer = load_or_train_tokenizer(TokenizerSettings(), table, "wordpiece", 32)
+    tokenizer = load_or_train_tokenizer(TokenizerSettings(), table, "encoder", 32)
     assert {"film", "plot"} <= set(tokenizer.get_vocab())
 
 
@@ -136,7 +150,7 @@ def test_no_text_is_refused(texts: list[str], kind: str, cache: Path) -> None:
 @pytest.mark.parametrize("settings", [{"vocab_size": 200}, {"lowercase": True}])
 def test_settings_that_do_not_go_with_the_recipes_kind(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"--tokenizer.{next(iter(settings))}"):
-        train(TEXTS, kind="bpe", **settings)
+        train(TEXTS, reader="decoder", **settings)
 
 
 def test_an_existing_tokenizer(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,9 +86,13 @@ def test_a_process_that_has_only_fillers_adds_nothing(
 
 def test_unigram_baseline(packed: tuple[Any, Any]) -> None:
     train, held_out = packed
-    counts = {int(token): int(count) for token, count in enumerate(train.token_counts())}
-    total = sum(counts.values()) + max(counts) + 1
-    tokens = np.concatenate([piece for row in range(len(held_out)) for piece in held_out.pieces_of(row)])
+    seen, tokens = (
+        np.concatenate([piece[1:] for row in range(len(part)) for piece in part.pieces_of(row)])
+        for part in (train, held_out)
+    )
+    largest = max(piece.max() for row in range(len(train)) for piece in train.pieces_of(row))
+    counts = dict(enumerate(np.bincount(seen, minlength=largest + 1).tolist()))
+    total = sum(counts.values()) + len(counts)
     expected = -np.mean([math.log((counts[int(token)] + 1) / total) for token in tokens])
     found = unigram_baseline(train, held_out)
     assert found["loss"] == pytest.approx(expected)
@@ -110,10 +114,12 @@ def test_samples_begin_with_their_prompt_and_follow_the_seed(model: Any) -> None
     assert write_samples(model, tokenizer, coldest, 0) == write_samples(model, tokenizer, coldest, 1)
 
 
-def test_samples_end_where_the_model_does(model: Any) -> None:
+def test_samples_end_where_the_model_does(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = end_tokenizer()
     (text,) = write_samples(model, tokenizer, SampleSettings(prompts=["a " * 12], max_new_tokens=50, temperature=0), 0)
     assert 12 < len(text.split()) <= 15, "16 positions, the first of them the beginning of the document"
     prompt = "a " * 20
+    capsys.readouterr()
     assert write_samples(model, tokenizer, SampleSettings(prompts=[prompt]), 0) == [prompt]
+    assert "fills the model's 16 positions" in "".join(capsys.readouterr())
     assert write_samples(model, tokenizer, SampleSettings(max_new_tokens=0), 0) == []

@@ -62,3 +62,19 @@ def test_bfloat16_where_the_accelerator_asks_for_it() -> None:
     found.backward()
     assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
     assert 0 < abs(found.item() / exact.item() - 1) < 0.01
+
+
+def test_many_chunks_in_bfloat16_are_summed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "_CHUNK_ELEMENTS", 16 * 61)  # 16 rows at a time
+    torch.manual_seed(0)
+    layer, features = nn.Linear(32, 61, bias=False), torch.randn(4096, 32, requires_grad=True)
+    wanted = torch.randint(0, 61, (4096,))
+    exact = F.cross_entropy(layer(features), wanted, reduction="sum")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = linear_cross_entropy(features, layer, wanted)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(exact.item(), rel=1e-3)
+    for grad, other in zip(
+        *(torch.autograd.grad(loss, (layer.weight, features)) for loss in (found, exact)), strict=True
+    ):
+        assert (grad - other).norm() < 0.01 * other.norm()
