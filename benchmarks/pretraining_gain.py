@@ -43,6 +43,7 @@ def finetune(args: argparse.Namespace, files: dict[str, Path], weights: str, lr:
         command += [part for name, path in files.items() for part in (f"--data.{name}", str(path))]
         command += ["--model.random_weights", str(weights == "random").lower(), "--baselines", "false"]
         command += ["--data.max_length", str(args.max_length), "--optim.lr", str(lr)]
+        command += ["--model.dropout", str(args.dropout)]
         command += ["--train.epochs", str(args.epochs), "--train.seed", str(seed)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -68,6 +69,8 @@ def main() -> None:
     parser.add_argument("--reviews", type=Path, required=True, help="JSONL with text and label, plain or .gz")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--lrs", type=float, nargs="+", default=[5e-4, 1e-3], help="learning rates to choose from")
+    parser.add_argument("--dropout", type=float, default=0.3, help="so few texts are soon known by heart")
+    parser.add_argument("--weights", nargs="+", default=["pretrained", "random"], help="one of them, or both")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--max_length", type=int, default=256)
     parser.add_argument("--num_train", type=int, default=2000)
@@ -76,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sizes = {"train": args.num_train, "validation": args.num_train // 4, "test": args.num_test}
         files = write_parts(args.reviews, sizes, Path(folder))
-        results = {weights: measure(args, files, weights) for weights in ("pretrained", "random")}
+        results = {weights: measure(args, files, weights) for weights in args.weights}
     print("\n| weights | learning rate | test accuracy, mean | by seed |\n|---|---|---|---|")
     for weights, (lr, found) in results.items():
         by_seed = " ".join(f"{value:.4f}" for value in found)

@@ -62,6 +62,19 @@ def auto_class(task: Task) -> Any:
     return getattr(transformers, f"AutoModelFor{head_of(task)}")
 
 
+def set_dropout(config: Any, dropout: float) -> bool:
+    """Write the probability into every dropout setting that a model's config has; returns whether there was any."""
+    endings = ("dropout", "dropout_prob", "pdrop")
+    names = [
+        name
+        for name, value in vars(config).items()
+        if name.endswith(endings) and isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
+    for name in names:
+        setattr(config, name, dropout)
+    return bool(names)
+
+
 def set_outputs(config: Any, task: Task, label_names: list[str]) -> None:
     """Write into a model's config what its head is to put out."""
     config.problem_type = None if task in _HEADS else task  # transformers knows those of whole texts alone

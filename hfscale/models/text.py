@@ -12,7 +12,7 @@ from hfscale.data.vocabulary import ensure_padding, refuse_made_up
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
 from hfscale.models.first_token import read_first_token_only
-from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_outputs, task_of
+from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_dropout, set_outputs, task_of
 from hfscale.models.locate import locate_model
 from hfscale.network import asking_hub, plain_words
 from hfscale.schemas import ClassifierModelSettings, ModelSettings, Task
@@ -77,6 +77,9 @@ def load_text_classifier(settings: ModelSettings, task: Task, label_names: Seque
         had = [str(label) for _, label in sorted((config.id2label or {}).items())]
         had_head = any(name.endswith(f"For{head_of(task)}") for name in config.architectures or [])
         set_outputs(config, task, list(label_names))
+        dropout = settings.dropout if isinstance(settings, ClassifierModelSettings) else None
+        if dropout is not None and not set_dropout(config, dropout):
+            raise ModelError(f"--model.dropout has no effect: {settings.name} has no dropout; leave it out")
         torch.manual_seed(seed)
         all_random = isinstance(settings, ClassifierModelSettings) and settings.random_weights
         model, new = _drawn(config, task, options) if all_random else _pretrained(source, config, task, options)

@@ -54,7 +54,7 @@ class AugmentSettings:
     """How far each training image is moved at random, anew in every epoch. Held-out images never are."""
 
     shift: float = 0.0
-    """Largest shift, as a fraction of each side."""
+    """Largest shift, as a fraction of each side: 0.1 is a tenth."""
     rotate: float = 0.0
     """Largest rotation to either side, in degrees."""
     scale: float = 0.0
@@ -67,7 +67,7 @@ class AugmentSettings:
     """Probability that a rectangle of 2 to 20% of the area is replaced by the mean (random erasing)."""
 
     def __post_init__(self) -> None:
-        for name, least, most in (("shift", 0, 1), ("rotate", 0, 180), ("flip", 0, 1), ("erase", 0, 1)):
+        for name, least, most in (("shift", 0, 0.5), ("rotate", 0, 180), ("flip", 0, 1), ("erase", 0, 1)):
             value = getattr(self, name)
             require(least <= value <= most, f"--augment.{name} must be in [{least}, {most}], got {value}")
         for name in ("scale", "crop"):

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from hfscale.models import load_text_classifier
+from hfscale.models.heads import set_dropout
 from hfscale.schemas import ClassifierModelSettings, LanguageModelSettings
 
 
@@ -39,3 +41,14 @@ def test_it_is_said_and_not_warned_about(tiny_model: Path, capsys: pytest.Captur
 def test_a_language_model_has_no_such_setting() -> None:
     """A new one is made by leaving its name out."""
     assert "random_weights" not in {field.name for field in dataclasses.fields(LanguageModelSettings)}
+
+
+def test_dropout_as_asked_for(tiny_model: Path) -> None:
+    settings = ClassifierModelSettings(name=str(tiny_model), dropout=0.25)
+    config = load_text_classifier(settings, "single_label_classification", ("a", "b"), 0).model.config
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.25, 0.25)
+    bert, none = transformers.BertConfig(), transformers.T5Config()
+    assert set_dropout(bert, 0.25) and bert.classifier_dropout is None, "null follows the others"
+    for name in [name for name in vars(none) if "dropout" in name]:
+        delattr(none, name)
+    assert not set_dropout(none, 0.25)
