@@ -145,6 +145,7 @@ def say_result(path: Path, values: dict[str, Any], try_it: Sequence[str] = ()) -
     for name, metrics in rows.items():
         shown = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
         console.say(f"{'held out' if name == 'this model' else 'baseline':<11}{name:<{width}}  {shown}")
+    _warn_if_useless(values["metrics"], values.get("baselines", {}))
     tokens, fraction = values["tokens_per_second"], values["matmul_peak_fraction"]
     speed = [f"{values['samples_per_second']:,.1f} samples/s"]
     speed += [f"{tokens:,.0f} tokens/s"] if tokens is not None else []
@@ -154,6 +155,17 @@ def say_result(path: Path, values: dict[str, Any], try_it: Sequence[str] = ()) -
     console.say(f"saved      {path}/model, {path}/result.json, {path}/learning_curve.png")
     for number, line in enumerate(try_it):
         console.say(f"{'try it' if not number else '':<11}{line}")
+
+
+def _warn_if_useless(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
+    """A run that was not worth its cost should not look like a success."""
+    from hfscale.training.best import LOWER_IS_BETTER
+
+    main = next(iter(metrics), "")
+    sign = -1 if main in LOWER_IS_BETTER else 1
+    better = [name for name, values in baselines.items() if sign * values.get(main, math.nan) >= sign * metrics[main]]
+    if better:
+        console.warn(f"by {main} this model is no better than {', '.join(better)}; train it longer, or on more")
 
 
 def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:

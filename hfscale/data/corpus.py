@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 64 * 2**20  # characters of one document: it is held in memory while it is read and tokenized
 _FRACTION, _ENOUGH = 0.1, 2**20  # held out by default: a tenth, but not many more characters than this
-_FEW = 20  # documents: of fewer it would be chance how much text is held out whole
+_FEW = 200  # documents: of fewer it would be chance how much text is held out whole
 _READING = ("text", "columns", "delimiter", "quoting", "encoding", "documents", "max_documents")
 _TABLES = {kind for kind in KINDS if kind != ".txt"}  # files with columns
 _DOCSTRINGS = "builtin:docstrings"
@@ -44,7 +44,7 @@ class Corpus(NamedTuple):
 def load_corpus(settings: CorpusSettings) -> Corpus:
     """The documents that the settings name, and those held out: equal texts stand on one side.
 
-    Of fewer than 20 documents the end of each is held out instead. Training documents that also stand in a validation
+    Of fewer than 200 documents the end of each is held out instead. Training documents that also stand in a validation
     source of its own are counted aloud.
 
     Raises:
@@ -87,8 +87,17 @@ def _documents(source: Source, settings: CorpusSettings) -> Dataset:
     features = Features({name: Value("string") for name in ("text", "where", "problem")})
     table = cached_table(_examples, features, {"source": source, "settings": settings}, key, rows_at_once=100)
     if not len(table):
-        raise DataError(f"{source.name} holds no text")
+        raise DataError(f"{source.name} holds no text; give files with some")
+    _say_empty(source, len(table), settings)
     return without_bad_rows(table, source, settings)
+
+
+def _say_empty(source: Source, num_documents: int, settings: CorpusSettings) -> None:
+    """Where each file is a document, count those without text."""
+    each = settings.documents in (None, "file") and settings.max_documents is None
+    empty = len(source.files) - num_documents
+    if each and empty > 0 and all(file_kind(path) == ".txt" for path in source.files):
+        console.warn(f"left out {empty:,} of the {len(source.files):,} files of {source.name}: they hold no text")
 
 
 def _examples(source: Source, settings: CorpusSettings) -> Iterator[dict[str, Any]]:

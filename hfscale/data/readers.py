@@ -79,6 +79,11 @@ def _open(path: Path) -> BufferedIOBase:
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
 
 
+def _looks_binary(path: Path) -> bool:
+    with _open(path) as file:
+        return b"\0" in file.read(2**16)
+
+
 def text_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     """(line number from 1, text with its line end), decoded strictly; a byte order mark is dropped."""
     try:
@@ -94,6 +99,8 @@ def text_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
             for number, text in enumerate(lines, start=1):
                 yield number, text.removeprefix("\ufeff") if number == 1 else text
         except UnicodeDecodeError as error:
+            if not wide and _looks_binary(path):
+                raise DataError(f"{path}: not a text file, it holds NUL bytes; remove it, or name others") from None
             raise DataError(
                 f"{path} line {number + 1}: byte {error.start + 1} is not {encoding}; "
                 "name the right one with --data.encoding (latin-1, cp1252, ...)"

@@ -20,8 +20,8 @@ class CorpusSettings(SourceSettings):
     documents: Literal["file", "line", "blank_line"] | None = None
     """What is one document of a plain text file: all of it (the default), a line, or what blank lines separate."""
     validation_fraction: float | None = None
-    """Share of `train` held out when `validation` is not given; by default a tenth, or of more than 10,000 documents
-    about 1,000; 0 for none. A single document is cut near its end."""
+    """Share of `train` held out when `validation` is not given; by default a tenth, but about a megabyte at
+    most; 0 for none. Whole documents are held out; of fewer than 200 documents the end of each."""
     max_documents: int | None = None
     """Read only the first so many documents; of a Hub data set only these are downloaded."""
     max_length: int = 512

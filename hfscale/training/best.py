@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 SaveFn = Callable[[Path], None]
 """Writes the model as a folder that holds `model.safetensors`, whole or not at all."""
 
-_LOWER_IS_BETTER = {"loss", "mse", "bits_per_byte", "perplexity"}
+LOWER_IS_BETTER = {"loss", "mse", "bits_per_byte", "perplexity"}
+"""Metrics of which less is more."""
 
 
 class BestModel:
@@ -44,7 +45,7 @@ class BestModel:
     def offer(self, step: int, metrics: dict[str, float]) -> bool:
         """Keep the model if it is better; returns whether it is. NaN is worse than any number."""
         name = self._metric or next(iter(metrics))
-        value = -metrics[name] if name in _LOWER_IS_BETTER else metrics[name]
+        value = -metrics[name] if name in LOWER_IS_BETTER else metrics[name]
         value = -math.inf if math.isnan(value) else value
         if self.value is not None and not value > self.value:
             self.evaluations_since += 1

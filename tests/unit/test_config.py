@@ -207,7 +207,7 @@ def test_an_optional_block_is_there_when_one_of_its_keys_is(tmp_path: Path) -> N
 
 
 def test_a_check_of_a_block_reaches_the_user(tmp_path: Path) -> None:
-    expected = "--train.epochs and --train.max_steps were both given; choose one"
+    expected = "--train.epochs and --train.max_steps were both given; choose one (`null` takes back a file's)"
     assert refusal("--train.epochs", "1", "--train.max_steps", "2") == expected
     assert refusal_of_file(tmp_path, "train:\n  epochs: 1\n", "--train.max_steps", "2") == expected
 

@@ -181,3 +181,14 @@ def test_code_that_was_trusted_has_to_be_trusted_again(tmp_path: Path) -> None:
     ours, pipe = shown(tmp_path, {"text": "a", "label": "x"}, '{"auto_map": {}}', settings)
     assert shlex.split(ours) == ["hfscale", "predict", str(tmp_path), "--trust_remote_code", "--text", "a"]
     assert ", trust_remote_code=True)" in pipe
+
+
+@pytest.mark.parametrize("metric, worse", [("accuracy", 0.5), ("bits_per_byte", 0.9)])
+def test_a_model_that_is_not_worth_its_cost_is_warned_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metric: str, worse: float
+) -> None:
+    values = {**RESULT, "metrics": {metric: 0.6}, "baselines": {"simple": {metric: 0.6}, "worse": {metric: worse}}}
+    say_result(tmp_path, values)
+    assert f"warning: by {metric} this model is no better than simple; train it longer" in capsys.readouterr().err
+    say_result(tmp_path, {**values, "baselines": {"worse": {metric: worse}}})
+    assert not capsys.readouterr().err

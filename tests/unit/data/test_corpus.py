@@ -108,12 +108,12 @@ def test_by_default_no_more_text_is_held_out_than_says_something(
 
 
 def test_one_document_at_least_is_held_out_and_one_stays(tmp_path: Path) -> None:
-    lines = write(tmp_path / "few.txt", "\n".join(f"text {n}" for n in range(30)))
-    for fraction, expected in ((1e-6, 1), (1 - 1e-6, 29)):
+    lines = write(tmp_path / "few.txt", "\n".join(f"text {n}" for n in range(300)))
+    for fraction, expected in ((1e-6, 1), (1 - 1e-6, 299)):
         train, validation, _ = load(lines, documents="line", validation_fraction=fraction)
-        assert validation is not None and (len(train), len(validation)) == (30 - expected, expected)
-    copies = write(tmp_path / "copies.txt", "one text\n" * 30)
-    with pytest.raises(DataError, match=r"30 documents are all equal, .* give --data\.validation,"):
+        assert validation is not None and (len(train), len(validation)) == (300 - expected, expected)
+    copies = write(tmp_path / "copies.txt", "one text\n" * 300)
+    with pytest.raises(DataError, match=r"300 documents are all equal, .* give --data\.validation,"):
         load(copies, documents="line")
 
 
@@ -130,6 +130,13 @@ def test_of_few_documents_the_ends_are_held_out(tmp_path: Path) -> None:
     assert train["text"][2] == "x", "too short for two parts"
     with pytest.raises(SettingsError, match=r"--data\.split_seed has no effect on 3 documents"):
         load(tmp_path, split_seed=1)
+
+
+def test_files_without_text_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a.txt", "some text to learn from\n" * 9)
+    write(tmp_path / "b.txt", " \n")
+    load(tmp_path)
+    assert f"left out 1 of the 2 files of {tmp_path}: they hold no text" in "".join(capsys.readouterr())
 
 
 def test_training_text_that_is_validation_text_too_is_counted(
