@@ -145,7 +145,7 @@ def say_result(path: Path, values: dict[str, Any], try_it: Sequence[str] = ()) -
     for name, metrics in rows.items():
         shown = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
         console.say(f"{'held out' if name == 'this model' else 'baseline':<11}{name:<{width}}  {shown}")
-    _warn_if_useless(values["metrics"], values.get("baselines", {}))
+    _say_if_useless(values["metrics"], values.get("baselines", {}))
     tokens, fraction = values["tokens_per_second"], values["matmul_peak_fraction"]
     speed = [f"{values['samples_per_second']:,.1f} samples/s"]
     speed += [f"{tokens:,.0f} tokens/s"] if tokens is not None else []
@@ -157,7 +157,7 @@ def say_result(path: Path, values: dict[str, Any], try_it: Sequence[str] = ()) -
         console.say(f"{'try it' if not number else '':<11}{line}")
 
 
-def _warn_if_useless(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
+def _say_if_useless(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
     """A run that was not worth its cost should not look like a success."""
     from hfscale.training.best import LOWER_IS_BETTER
 
@@ -165,7 +165,9 @@ def _warn_if_useless(metrics: dict[str, float], baselines: dict[str, dict[str, f
     sign = -1 if main in LOWER_IS_BETTER else 1
     better = [name for name, values in baselines.items() if sign * values.get(main, math.nan) >= sign * metrics[main]]
     if better:
-        console.warn(f"by {main} this model is no better than {', '.join(better)}; train it longer, or on more")
+        console.say(
+            f"attention  by {main} this model is no better than {', '.join(better)}: train it longer, or on more"
+        )
 
 
 def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:

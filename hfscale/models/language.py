@@ -99,10 +99,11 @@ def _load(
         console.say(f"model      new {kind}, {model.num_parameters():,} parameters")
     else:
         model = _pretrained(settings, auto, options)
-        _compare_vocabularies(settings, tokenizer, max_length)
         console.say(f"model      {settings.name}, {model.num_parameters():,} parameters")
     _refuse_misfits(model, tokenizer, max_length, settings.name or f"the new {kind}")
-    if settings.name is None and kind not in _WITH_TYPES:  # a trained WordPiece tells texts of a pair apart by types
+    if settings.name is not None:
+        _compare_vocabularies(settings, tokenizer, max_length)
+    elif kind not in _WITH_TYPES:  # a trained WordPiece tells texts of a pair apart by types
         names = tokenizer.model_input_names
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
     return LanguageModel(prepare_language_model(model), tokenizer)

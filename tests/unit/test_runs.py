@@ -189,6 +189,6 @@ def test_a_model_that_is_not_worth_its_cost_is_warned_about(
 ) -> None:
     values = {**RESULT, "metrics": {metric: 0.6}, "baselines": {"simple": {metric: 0.6}, "worse": {metric: worse}}}
     say_result(tmp_path, values)
-    assert f"warning: by {metric} this model is no better than simple; train it longer" in capsys.readouterr().err
+    assert f"attention  by {metric} this model is no better than simple: train it longer" in capsys.readouterr().out
     say_result(tmp_path, {**values, "baselines": {"worse": {metric: worse}}})
-    assert not capsys.readouterr().err
+    assert "attention" not in capsys.readouterr().out
