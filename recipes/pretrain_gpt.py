@@ -1,6 +1,6 @@
 """Pretrain a GPT-style language model on text of your own.
 
-    # a first run: offline, on a CPU, about a minute, on the docstrings of installed packages
+    # a first run: offline, on a CPU, a few minutes, on the docstrings of installed packages
     python recipes/pretrain_gpt.py
 
     # your own text: a file, or a folder of text files, one document per file
