@@ -103,7 +103,7 @@ def main(config: Config) -> None:
         files.write_text(folder / "model" / "README.md", hub.model_card(config, result, labels.names))
         evaluation.plot_learning_curve(folder)
         runs.say_result(folder, result, runs.predict_commands(folder, splits.held_out or splits.train))
-    accelerator.end_training()
+    launch.finish(accelerator)
 
 
 if __name__ == "__main__":

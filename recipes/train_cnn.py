@@ -113,7 +113,7 @@ def main(config: Config) -> None:
         evaluation.plot_learning_curve(folder)
         example = data.write_example(held_out or splits.train, folder)
         runs.say_result(folder, result, [runs.pipeline_command("image-classification", folder, f'"{example}"')])
-    accelerator.end_training()
+    launch.finish(accelerator)
 
 
 if __name__ == "__main__":

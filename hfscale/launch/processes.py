@@ -44,6 +44,9 @@ def start(train: TrainSettings) -> Accelerator:
     import torch
     from accelerate import Accelerator, InitProcessGroupKwargs
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # DistributedDataParallel imports it, and where it is imported after the group began it keeps it for good
+        import torch._dynamo
     on_cpu = not torch.cuda.is_available() or _flag(os.environ, "ACCELERATE_USE_CPU")
     if on_cpu:
         keep_freed_memory()
@@ -66,6 +69,16 @@ def start(train: TrainSettings) -> Accelerator:
     if on_cpu and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         console.warn("this CPU has no bf16 arithmetic: bf16 is emulated, many times slower than fp32")
     return accelerator
+
+
+def finish(accelerator: Accelerator) -> None:
+    """End a run in good order: close the trackers and take the process group apart while Python is still whole.
+
+    A thread of gloo may still hold a tensor of the last exchange, and aborts the process where it lets go of it while
+    the interpreter shuts down (pytorch#179291). The threads end with the group, and the group with the wrapped model.
+    """
+    accelerator.free_memory()
+    accelerator.end_training()
 
 
 def refuse_unsupported(environ: Mapping[str, str]) -> None:

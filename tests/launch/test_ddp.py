@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import DDP, FINETUNE_BERT, launch, result, run
+from tests.support.commands import DDP, FINETUNE_BERT, ROOT, launch, result, run
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
 
 STARTS = {
@@ -44,6 +44,15 @@ def test_processes_know_of_each_other(tmp_path: Path, start: str) -> None:
     assert result(tmp_path / "run")["num_processes"] == 2
     assert finished.stdout.count("running    2 processes (MULTI_CPU)") == 1
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
+def test_no_thread_outlives_the_process_group(tmp_path: Path) -> None:
+    """One that is left aborts the process at times, when the run is over and done."""
+    finished = launch(DDP, ROOT / "tests" / "support" / "threads_left.py", *recipe(tmp_path, reviews(60)))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    left = [line.split()[1:] for line in finished.stdout.splitlines() if line.startswith("threads ")]
+    assert len(left) == 2
+    assert not [name for names in left for name in names if "gloo" in name], left
 
 
 def test_a_mistake_is_said_once_and_leaves_nothing(tmp_path: Path) -> None:
