@@ -64,10 +64,7 @@ def main(config: Config) -> None:
     # 2. Data: documents -> token ids -> full sequences, made by the first process, taken from the cache by the others
     with accelerator.main_process_first():
         corpus = data.load_corpus(config.data)
-        if config.model.name and not config.tokenizer.name:
-            tokenizer = models.load_tokenizer(config.model, max_length)
-        else:
-            tokenizer = data.load_or_train_tokenizer(config.tokenizer, corpus.train, "encoder", max_length)
+        tokenizer = models.find_tokenizer(config.model, config.tokenizer, corpus.train, "encoder", max_length)
         train, held_out = data.pack_corpus(corpus, tokenizer, max_length, "encoder")
 
     # 3. Model: of the shape that the settings give, or one to go on from
@@ -117,7 +114,7 @@ def main(config: Config) -> None:
         runs.say_result(
             folder, result, [runs.pipeline_command("fill-mask", folder, f'"this is the {tokenizer.mask_token}."')]
         )
-    accelerator.end_training()
+    launch.finish(accelerator)
 
 
 if __name__ == "__main__":

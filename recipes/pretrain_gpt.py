@@ -63,10 +63,7 @@ def main(config: Config) -> None:
     # 2. Data: documents -> token ids -> full sequences, made by the first process, taken from the cache by the others
     with accelerator.main_process_first():
         corpus = data.load_corpus(config.data)
-        if config.model.name and not config.tokenizer.name:
-            tokenizer = models.load_tokenizer(config.model, max_length)
-        else:
-            tokenizer = data.load_or_train_tokenizer(config.tokenizer, corpus.train, "decoder", max_length)
+        tokenizer = models.find_tokenizer(config.model, config.tokenizer, corpus.train, "decoder", max_length)
         train, held_out = data.pack_corpus(corpus, tokenizer, max_length, "decoder")
 
     # 3. Model: of the shape that the settings give, or one to go on from
@@ -88,12 +85,10 @@ def main(config: Config) -> None:
         rows = data.PackedEvalBatches(held_out, data.next_tokens, batch_size=config.train.eval_batch_size, **shared)
         return evaluation.score_language_model(accelerator, trained, rows, held_out.tokens_per_byte)
 
-    def write_samples():
-        return evaluation.write_samples(model, tokenizer, config.samples, seed) if accelerator.is_main_process else []
-
     def score_and_show(trained):
-        for text in write_samples():
-            console.say(f"sample     {text!r}")
+        if accelerator.is_main_process:
+            for text in evaluation.write_samples(model, tokenizer, config.samples, seed):
+                console.say(f"sample     {text!r}")
         return score(trained)
 
     # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved before anything else
@@ -115,12 +110,12 @@ def main(config: Config) -> None:
         # 7. What token frequencies alone reach, samples, model card, learning curve
         if held_out:
             result["baselines"] = {"unigram": evaluation.unigram_baseline(train, held_out)}
-            result["samples"] = write_samples()
+            result["samples"] = evaluation.write_samples(model, tokenizer, config.samples, seed)
             runs.write_result(folder, result)
         files.write_text(folder / "model" / "README.md", hub.language_model_card(config, result, "text-generation"))
         evaluation.plot_learning_curve(folder)
         runs.say_result(folder, result, [runs.pipeline_command("text-generation", folder, '"The"')])
-    accelerator.end_training()
+    launch.finish(accelerator)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from .image import ImageClassifier as ImageClassifier
 from .image import load_image_classifier as load_image_classifier
 from .image import save_image_classifier as save_image_classifier
 from .language import LanguageModel as LanguageModel
+from .language import find_tokenizer as find_tokenizer
 from .language import load_causal_model as load_causal_model
 from .language import load_masked_model as load_masked_model
-from .language import load_tokenizer as load_tokenizer
 from .language import save_language_model as save_language_model
 from .rnn import RnnConfig as RnnConfig
 from .rnn import RnnForSequenceClassification as RnnForSequenceClassification

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfscale import console
-from hfscale.data.vocabulary import ensure_padding, refuse_made_up
+from hfscale.data.vocabulary import Reader, ensure_padding, load_or_train_tokenizer, refuse_made_up
 from hfscale.errors import ModelError, SettingsError
 from hfscale.files import replacing_folder
 from hfscale.models.locate import locate_model
 from hfscale.models.targets import prepare_language_model
 from hfscale.network import asking_hub, plain_words
-from hfscale.schemas import CausalModelSettings, LanguageModelSettings, MaskedModelSettings
+from hfscale.schemas import CausalModelSettings, LanguageModelSettings, MaskedModelSettings, TokenizerSettings
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _WITH_TYPES = ("bert", "electra")
@@ -72,6 +73,19 @@ def load_tokenizer(settings: LanguageModelSettings, max_length: int) -> PreTrain
     refuse_made_up(tokenizer, str(settings.name))
     ensure_padding(tokenizer)
     return tokenizer
+
+
+def find_tokenizer(
+    model: LanguageModelSettings, tokenizer: TokenizerSettings, train: Dataset, reader: Reader, max_length: int
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that is named, else the named model's own, else one trained on the column `text` of `train`.
+
+    Raises:
+        ModelError, SettingsError, DataError: as `load_tokenizer` and `load_or_train_tokenizer`.
+    """
+    if model.name and not tokenizer.name:
+        return load_tokenizer(model, max_length)
+    return load_or_train_tokenizer(tokenizer, train, reader, max_length)
 
 
 def save_language_model(language_model: LanguageModel, folder: Path) -> None:

@@ -17,10 +17,10 @@ from hfscale.models import (
     load_causal_model,
     load_masked_model,
     load_text_classifier,
-    load_tokenizer,
     save_language_model,
     save_text_classifier,
 )
+from hfscale.models.language import load_tokenizer
 from hfscale.schemas import CausalModelSettings, MaskedModelSettings, ModelSettings
 from tests.support.language import end_tokenizer
 
