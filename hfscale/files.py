@@ -47,11 +47,8 @@ def write_json(path: Path, value: Any) -> None:
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Generator[Path]:
     """Give a temporary folder to fill; it becomes `path` when the block ends, or vanishes when the block fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    with _beside(path) as temporary:
         with naming(path):
-            temporary.mkdir(parents=True)
             yield temporary
         _open_to_readers(temporary)
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
@@ -64,25 +61,30 @@ def replacing_folder(path: Path) -> Generator[Path]:
                 os.rename(old, path)
             raise
         shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 @contextlib.contextmanager
 def making_folder(path: Path) -> Generator[Path]:
     """Give a temporary folder to fill; it becomes `path` when the block ends, unless another process was first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    with _beside(path) as temporary:
         with naming(path):
-            temporary.mkdir(parents=True)
             yield temporary
         try:
             os.rename(temporary, path)
         except OSError:
             if not path.is_dir():
                 raise
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Generator[Path]:
+    """A new folder on the same disk as `path`; what is left of it at the end is removed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with naming(path):
+            temporary.mkdir(parents=True)
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
