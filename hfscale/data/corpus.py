@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 64 * 2**20  # characters of one document: it is held in memory while it is read and tokenized
 _FRACTION, _ENOUGH = 0.1, 2**20  # held out by default: a tenth, but not many more characters than this
-_FEW = 200  # documents: of fewer it would be chance how much text is held out whole
+_FEW = 20  # documents: of fewer it would be chance how much text is held out whole
+_MANY = 200  # documents: of fewer it would be chance how many a hash holds out
 _READING = ("text", "columns", "delimiter", "quoting", "encoding", "documents", "max_documents")
 _TABLES = {kind for kind in KINDS if kind != ".txt"}  # files with columns
 _DOCSTRINGS = "builtin:docstrings"
@@ -44,7 +45,7 @@ class Corpus(NamedTuple):
 def load_corpus(settings: CorpusSettings) -> Corpus:
     """The documents that the settings name, and those held out: equal texts stand on one side.
 
-    Of fewer than 200 documents the end of each is held out instead. Training documents that also stand in a validation
+    Of fewer than 20 documents the end of each is held out instead. Training documents that also stand in a validation
     source of its own are counted aloud.
 
     Raises:
@@ -166,9 +167,15 @@ def _hold_out(table: Dataset, settings: CorpusSettings) -> tuple[Dataset, Datase
 
 
 def _hold_out_some(table: Dataset, fraction: float, settings: CorpusSettings) -> tuple[Dataset, Dataset]:
-    """Whole documents, by a hash of the text, so that copies fall on the same side; one at least, and never all."""
+    """Whole documents, by a hash of the text, so that copies fall on the same side; one at least, and never all.
+
+    Of fewer than 200 those with the lowest hashes, in the number asked for; of more, all below the fraction, so that
+    new documents move no old one.
+    """
     hashes = _hashes(table, settings.split_seed)
-    is_held = hashes < min(max(fraction, np.nextafter(hashes.min(), 1)), hashes.max())
+    number = max(1, round(fraction * len(table)))
+    limit = fraction if len(table) >= _MANY else np.sort(hashes)[min(number, len(table) - 1)]
+    is_held = hashes < min(max(limit, np.nextafter(hashes.min(), 1)), hashes.max())
     if not is_held.any():
         raise DataError(
             f"{settings.train}: its {len(table):,} documents are all equal, so that none can be held out; give "

@@ -21,7 +21,7 @@ class CorpusSettings(SourceSettings):
     """What is one document of a plain text file: all of it (the default), a line, or what blank lines separate."""
     validation_fraction: float | None = None
     """Share of `train` held out when `validation` is not given; by default a tenth, but about a megabyte at
-    most; 0 for none. Whole documents are held out; of fewer than 200 documents the end of each."""
+    most; 0 for none. Whole documents are held out; of fewer than 20 documents the end of each."""
     max_documents: int | None = None
     """Read only the first so many documents; of a Hub data set only these are downloaded."""
     max_length: int = 512

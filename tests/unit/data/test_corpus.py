@@ -117,6 +117,13 @@ def test_one_document_at_least_is_held_out_and_one_stays(tmp_path: Path) -> None
         load(copies, documents="line")
 
 
+def test_of_a_hundred_documents_a_tenth_is_held_out_exactly(tmp_path: Path) -> None:
+    lines = write(tmp_path / "lines.txt", "\n".join(f"text {n}" for n in range(100)))
+    for seed in range(5):
+        train, validation, _ = load(lines, documents="line", split_seed=seed)
+        assert validation is not None and (len(train), len(validation)) == (90, 10)
+
+
 def test_of_few_documents_the_ends_are_held_out(tmp_path: Path) -> None:
     """By whole documents it could be the large one that is held out, and the small one left to learn from."""
     large = "".join(f"line {number}\n" for number in range(1000))
