@@ -1,7 +1,7 @@
 """Documents -> pieces of at most a sequence's length -> full sequences, packed best-fit.
 
-Token ids stand once, in a memory-mapped Arrow table, as pieces; a sequence is a list of piece numbers. Nothing is
-copied: a batch is assembled from views of the table.
+Token ids stand once, in a memory-mapped Arrow table, as pieces; a sequence is a list of piece numbers. A batch is
+assembled from views of the table.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from hfscale import console
+from hfscale.data.best_fit import pack_best_fit
 from hfscale.data.tokenization import tokenizer_fingerprint
 from hfscale.errors import DataError, ModelError
 
@@ -26,7 +27,7 @@ Framing = Literal["encoder", "decoder"]
 """Which special tokens a piece gets: `[CLS] piece [SEP]`, or beginning and end around a whole document."""
 
 _AT_ONCE = 2**22  # bytes of documents that are tokenized together: as lists of numbers they take a hundred times that
-_WINDOW = 2**18  # pieces that are packed together: bounds the memory, costs nothing in tightness
+_CONTEXT = {"encoder": 2, "decoder": 1}  # tokens of a piece that stand in it for the others, and in each part again
 
 
 def tokenize_corpus(table: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, framing: Framing) -> Dataset:
@@ -98,7 +99,8 @@ def pack_corpus(
     for name, table in (("training", corpus.train), ("validation", corpus.validation)):
         if table is not None:
             pieces = tokenize_corpus(table, tokenizer, max_length, framing)
-            packed[name] = PackedSequences(pieces, max_length, framing)
+            # Held-out text stays as it was cut, so that its bits per byte don't depend on what it is packed with.
+            packed[name] = PackedSequences(pieces, max_length, framing, may_cut=name == "training")
             packed[name].say(name)
     held_out = packed.get("validation")
     if held_out is not None:
@@ -112,6 +114,7 @@ class PackedSequences:
     Args:
         pieces: table with `input_ids`, no piece longer than `max_length`.
         framing: says which tokens of a piece are never predicted.
+        may_cut: cut some pieces where whole ones would leave much room (`pack_best_fit`).
 
     Raises:
         DataError: for a table without pieces.
@@ -120,18 +123,20 @@ class PackedSequences:
     tokens_per_byte: float = math.nan
     """Tokens to predict per UTF-8 byte of the text; known of validation text."""
 
-    def __init__(self, pieces: Dataset, max_length: int, framing: Framing) -> None:
+    def __init__(self, pieces: Dataset, max_length: int, framing: Framing, *, may_cut: bool = False) -> None:
         if not len(pieces):
             raise DataError("the corpus holds no text that the tokenizer knows")
         self.max_length, self._framing = max_length, framing
         self._views = _views(pieces)
-        self.piece_lengths = np.concatenate([np.diff(view.offsets) for view in self._views])
+        lengths = np.concatenate([np.diff(view.offsets) for view in self._views])
         self._first_of_view = np.cumsum([0, *(len(view.offsets) - 1 for view in self._views)])
-        self._pieces, self._starts = pack_best_fit(self.piece_lengths, max_length)
-        self.num_tokens = int(self.piece_lengths.sum())
+        self._packing = pack_best_fit(lengths, max_length, _CONTEXT[framing] if may_cut else None)
+        self._num_pieces = len(lengths)
+        again = len(self._packing.pieces) - self._num_pieces
+        self.num_tokens = int(lengths.sum()) + again * _CONTEXT[framing]
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self._packing.starts) - 1
 
     @property
     def fill(self) -> float:
@@ -150,8 +155,18 @@ class PackedSequences:
         return counts
 
     def pieces_of(self, sequence: int) -> list[np.ndarray]:
-        """Token ids of each piece of a sequence, int32 views of the table."""
-        return [self._piece(p) for p in self._pieces[self._starts[sequence] : self._starts[sequence + 1]]]
+        """Token ids, int32, of each piece of a sequence, or of the part of it that stands there."""
+        begin, end = self._packing.starts[sequence : sequence + 2].tolist()
+        return [self._part(entry) for entry in range(begin, end)]
+
+    def _part(self, entry: int) -> np.ndarray:
+        piece = self._piece(int(self._packing.pieces[entry]))
+        if entry not in self._packing.cuts:
+            return piece
+        begin, end = self._packing.cuts[entry]
+        if self._framing == "decoder":
+            return piece[begin : end + 1]
+        return np.concatenate([piece[:1], piece[1 + begin : 1 + end], piece[-1:]])
 
     def _piece(self, number: int) -> np.ndarray:
         at = int(np.searchsorted(self._first_of_view, number, side="right")) - 1
@@ -160,9 +175,11 @@ class PackedSequences:
 
     def say(self, name: str) -> None:
         """One line about what was packed."""
+        num_cut = len({int(self._packing.pieces[entry]) for entry in self._packing.cuts})
         console.say(
             f"packed     {name}: {self.num_tokens:,} tokens in {len(self):,} sequences of {self.max_length}, "
             f"{self.fill:.1%} of the positions real tokens"
+            + (f", {num_cut:,} of {self._num_pieces:,} pieces cut for that" if num_cut else "")
         )
 
 
@@ -181,45 +198,3 @@ def _views(pieces: Dataset) -> list[_View]:
         for chunk in chunks
         if len(chunk)
     ]
-
-
-def pack_best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-    """(piece numbers, start of each sequence in them and the end): the longest piece first, into the fullest
-    sequence that still has room for it.
-
-    Best-fit decreasing, as Ding et al. 2024 ("Fewer Truncations Improve Language Modeling") use it for pretraining;
-    all pieces stay whole. The same lengths give the same sequences.
-    """
-    assert lengths.max() <= capacity
-    pieces: list[np.ndarray] = []
-    sizes: list[np.ndarray] = []
-    for begin in range(0, len(lengths), _WINDOW):
-        window = lengths[begin : begin + _WINDOW]
-        sequences = _best_fit(window.tolist(), np.argsort(-window, kind="stable").tolist(), capacity)
-        pieces.append(begin + np.concatenate([np.asarray(members, dtype=np.int64) for members in sequences]))
-        sizes.append(np.asarray([len(members) for members in sequences], dtype=np.int64))
-    return np.concatenate(pieces), np.concatenate([[0], *sizes]).cumsum()
-
-
-def _best_fit(lengths: list[int], order: list[int], capacity: int) -> list[list[int]]:
-    """Sequences by their free room; bit `r` of `rooms` says that a sequence with room `r` is open."""
-    sequences: list[list[int]] = []
-    open_with: list[list[int]] = [[] for _ in range(capacity + 1)]
-    rooms = 0
-    for piece in order:
-        length = lengths[piece]
-        fitting = rooms >> length
-        if fitting:
-            room = length + (fitting & -fitting).bit_length() - 1  # the smallest room that is enough
-            sequence = open_with[room].pop()
-            if not open_with[room]:
-                rooms ^= 1 << room
-        else:
-            room, sequence = capacity, len(sequences)
-            sequences.append([])
-        sequences[sequence].append(piece)
-        room -= length
-        if room:
-            open_with[room].append(sequence)
-            rooms |= 1 << room
-    return sequences

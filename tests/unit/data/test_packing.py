@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
-import operator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from hfscale.data import packing
 from hfscale.data.corpus import Corpus
-from hfscale.data.packing import PackedSequences, pack_best_fit, pack_corpus, tokenize_corpus
+from hfscale.data.packing import PackedSequences, pack_corpus, tokenize_corpus
 from hfscale.errors import DataError, ModelError
 
 CLS, SEP = 2, 3
@@ -24,46 +22,6 @@ def table_of(texts: list[str]) -> Any:
 
     where = [f"made.txt line {number}" for number in range(1, len(texts) + 1)]
     return datasets.Dataset.from_dict({"text": texts, "where": where})
-
-
-def members(lengths: np.ndarray, capacity: int) -> list[list[int]]:
-    pieces, starts = pack_best_fit(lengths, capacity)
-    assert starts[0] == 0 and starts[-1] == len(pieces)
-    return [pieces[a:b].tolist() for a, b in itertools.pairwise(starts)]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_every_piece_stands_in_one_sequence_that_holds_it(seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    capacity = int(draw.integers(8, 200))
-    lengths = draw.integers(1, capacity + 1, size=int(draw.integers(1, 400)))
-    sequences = members(lengths, capacity)
-    assert sorted(piece for sequence in sequences for piece in sequence) == list(range(len(lengths)))
-    assert all(sequence and lengths[sequence].sum() <= capacity for sequence in sequences)
-    assert members(lengths, capacity) == sequences
-    # Best fit never leaves two sequences that could be one.
-    half_empty = sum(2 * lengths[sequence].sum() <= capacity for sequence in sequences)
-    assert half_empty <= 1
-
-
-def test_the_fullest_sequence_with_room_is_taken() -> None:
-    assert members(np.array([4, 6, 7, 3, 10]), 10) == [[4], [2, 3], [1, 0]]
-    assert members(np.array([5, 8, 2]), 10) == [[1, 2], [0]]
-
-
-def test_sequences_of_documents_like_real_ones_are_full() -> None:
-    draw = np.random.default_rng(0)
-    documents = draw.lognormal(5.5, 1.2, size=3000).astype(int) + 3
-    pieces = np.concatenate([np.array([510] * (size // 510) + [size % 510 + 2]) for size in documents])
-    assert pieces.sum() / (len(members(pieces, 512)) * 512) >= 0.98
-
-
-def test_windows_bound_the_memory_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "_WINDOW", 7)
-    lengths = np.random.default_rng(1).integers(1, 11, size=50)
-    sequences = members(lengths, 10)
-    assert sorted(functools.reduce(operator.iadd, sequences, [])) == list(range(50))
-    assert all(len({piece // 7 for piece in sequence}) == 1 for sequence in sequences)
 
 
 @pytest.mark.parametrize("max_length", [8, 9, 33])
@@ -119,6 +77,28 @@ def test_sequences_give_back_the_pieces_also_over_several_chunks() -> None:
         assert packed.target_counts().tolist() == [0, *(length - 1 for length in lengths)]
     framed = PackedSequences(pieces_table([2, 5]), 8, "encoder")
     assert framed.target_counts().tolist() == [0, 0, 3], "neither the first nor the last of a piece is predicted"
+
+
+@pytest.mark.parametrize("framing", ["encoder", "decoder"])
+def test_parts_of_a_piece_hold_what_it_held(framing: Literal["encoder", "decoder"]) -> None:
+    import datasets
+
+    lengths = [60] * 9
+    features = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
+    rows = [[CLS, *range(100 * i, 100 * i + length - 2), SEP] for i, length in enumerate(lengths, start=1)]
+    table = datasets.Dataset.from_dict({"input_ids": rows}, features=features)
+    whole, packed = PackedSequences(table, 100, framing), PackedSequences(table, 100, framing, may_cut=True)
+    assert whole.fill == 0.6 and packed.fill > 0.9 and len(packed) == 6
+    parts = [piece.tolist() for row in range(len(packed)) for piece in packed.pieces_of(row)]
+    assert packed.num_tokens == sum(map(len, parts)) > sum(lengths)
+    assert all(sum(map(len, packed.pieces_of(row))) <= 100 for row in range(len(packed)))
+    assert (packed.target_counts() == whole.target_counts()).all()
+    if framing == "encoder":
+        assert all(part[0] == CLS and part[-1] == SEP and len(part) > 2 for part in parts)
+        assert sorted(t for part in parts for t in part[1:-1]) == sorted(t for row in rows for t in row[1:-1])
+    else:
+        pairs = sorted(pair for part in parts for pair in itertools.pairwise(part))
+        assert pairs == sorted(pair for row in rows for pair in itertools.pairwise(row)), "each predicted once"
 
 
 def test_no_pieces_at_all() -> None:
