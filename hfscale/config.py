@@ -81,6 +81,20 @@ def save_config(config: Any, path: Path) -> None:
     write_text(path, yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
 
 
+def flat_settings(config: Any) -> dict[str, Any]:
+    """All settings by dotted name, lists and tuples as lists: what JSON can hold and `==` can compare."""
+    return dict(_flat(_plain(dataclasses.asdict(config)) if dataclasses.is_dataclass(config) else vars(config)))  # type: ignore[arg-type]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        value = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def run(main: Callable[[T], None], schema: type[T]) -> None:
     """A recipe's last line: parse the command line, call `main`, and end a user's mistake in one line."""
     with one_line():

@@ -7,7 +7,10 @@
     |-- LaunchError           processes that were started in a way that can't train correctly
     |-- RunFolderError        an output folder that is taken or can't be written
     |-- MissingExtraError     an optional library that is not installed
-    `-- DivergedError         the loss or the gradient stopped being finite; exit status 1
+    |-- DivergedError         the loss or the gradient stopped being finite; exit status 1
+    `-- AlreadyDone           no mistake: the run is complete, there is nothing to do; exit status 0
+
+    Interrupted               somebody told the run to stop; exit status 75: start me again
 
 Our own mistakes are assertions and tracebacks; they are never caught here.
 """
@@ -59,6 +62,19 @@ class DivergedError(HfscaleError):
     """The loss or the gradient stopped being finite."""
 
     exit_status = 1
+
+
+class AlreadyDone(HfscaleError):
+    """The run is complete, and the same command has nothing left to do."""
+
+    exit_status = 0
+
+
+class Interrupted(BaseException):
+    """Somebody told the run to stop. Like KeyboardInterrupt no `Exception`, so that no library swallows it."""
+
+    exit_status = 75
+    """`EX_TEMPFAIL` of sysexits.h, for schedulers: nothing is lost, and the same command goes on."""
 
 
 _DISK_ERRORS = {
@@ -124,7 +140,7 @@ def one_line() -> Generator[None]:
     """Turn what a user can mend into one line on stderr and an exit status; let our own mistakes through.
 
     Raises:
-        SystemExit: with the error's exit status (2, 1 when diverged, 130 when interrupted).
+        SystemExit: with the error's exit status (2; 1 when diverged, 75 when told to stop, 130 when stopped at once).
     """
     rank = int(os.environ.get("RANK", "0"))
     prefix = f"[rank {rank}] " if rank else ""
@@ -136,9 +152,17 @@ def one_line() -> Generator[None]:
         if rank == 0:
             sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_status)
+    except AlreadyDone as done:
+        if rank == 0:
+            sys.stdout.write(f"{done}\n")
+        sys.exit(done.exit_status)
     except HfscaleError as error:
         sys.stderr.write(f"{prefix}error: {error}\n")
         sys.exit(error.exit_status)
+    except Interrupted as stop:
+        if rank == 0:
+            sys.stderr.write(f"{stop}\n")
+        sys.exit(stop.exit_status)
     except KeyboardInterrupt:
         sys.stderr.write(f"{prefix}interrupted\n")
         sys.exit(130)

@@ -1,16 +1,19 @@
-"""Writing files so that a reader sees the old content or the new one, never a part."""
+"""Writing files so that a reader sees the old content or the new one, never a part, also after a power failure."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from hfscale.errors import disk_errno
+
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.(?P<kind>tmp|old)")
 
 
 @contextlib.contextmanager
@@ -34,6 +37,7 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -44,13 +48,28 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def sync(path: Path) -> None:
+    """Wait until the disk has a file's content, or a folder's list of names."""
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Generator[Path]:
-    """Give a temporary folder to fill; it becomes `path` when the block ends, or vanishes when the block fails."""
+    """Give a temporary folder to fill; it becomes `path` when the block ends, or vanishes when the block fails.
+
+    Its files are on the disk before it gets its name, and the name is before this ends.
+    """
     with _beside(path) as temporary:
         with naming(path):
             yield temporary
         _open_to_readers(temporary)
+        for inside in (*temporary.rglob("*"), temporary):
+            sync(inside)
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         if path.exists():
             os.rename(path, old)
@@ -60,7 +79,23 @@ def replacing_folder(path: Path) -> Generator[Path]:
             if old.exists():
                 os.rename(old, path)
             raise
+        sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Take back what processes that were killed left half-done in a folder, which no living one may be writing to."""
+    for path in folder.glob(".*"):
+        parts = _LEFTOVER.fullmatch(path.name)
+        if parts is None:
+            continue
+        target = path.with_name(parts["name"])
+        if parts["kind"] == "old" and not target.exists():
+            os.rename(path, target)  # killed between the two renames of `replacing_folder`
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

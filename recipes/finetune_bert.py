@@ -47,9 +47,10 @@ class Config:
 
 
 def main(config: Config) -> None:
-    # 1. Where are we running, and where to?
-    folder = runs.check_free(config.train.output_dir)
+    # 1. Where are we running, and where to? A run that was interrupted goes on where it was
     accelerator = launch.start(config.train)
+    run = runs.claim(config, accelerator)
+    folder = run.folder
 
     # 2. Data: read and checked by the first process, taken from the cache by the others
     with accelerator.main_process_first():
@@ -83,8 +84,8 @@ def main(config: Config) -> None:
     loss_fn = training.classification_loss(config.task)
     evaluate = (lambda model: score(model, encoded.validation)) if encoded.validation else None
     save = partial(models.save_text_classifier, classifier)
-    with runs.open_run(folder, config, launch.environment(accelerator), accelerator):
-        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save)
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
         if accelerator.is_main_process:
             save(folder / "model")
 
@@ -102,7 +103,7 @@ def main(config: Config) -> None:
             runs.write_result(folder, result)
         files.write_text(folder / "model" / "README.md", hub.model_card(config, result, labels.names))
         evaluation.plot_learning_curve(folder)
-        runs.say_result(folder, result, runs.predict_commands(folder, splits.held_out or splits.train))
+        runs.complete_run(folder, result, runs.predict_commands(folder, splits.held_out or splits.train))
     launch.finish(accelerator)
 
 

@@ -55,9 +55,10 @@ class Config:
 
 
 def main(config: Config) -> None:
-    # 1. Where are we running, and where to?
-    folder = runs.check_free(config.train.output_dir)
+    # 1. Where are we running, and where to? A run that was interrupted goes on where it was
     accelerator = launch.start(config.train)
+    run = runs.claim(config, accelerator)
+    folder = run.folder
     max_length, seed = config.data.max_length, config.train.seed
 
     # 2. Data: documents -> token ids -> full sequences, made by the first process, taken from the cache by the others
@@ -96,8 +97,8 @@ def main(config: Config) -> None:
     loss_fn = training.language_model_loss
     evaluate = score_and_show if held_out else None
     save = partial(models.save_language_model, language_model)
-    with runs.open_run(folder, config, launch.environment(accelerator), accelerator):
-        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save)
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
         if accelerator.is_main_process:
             save(folder / "model")
 
@@ -114,7 +115,7 @@ def main(config: Config) -> None:
             runs.write_result(folder, result)
         files.write_text(folder / "model" / "README.md", hub.language_model_card(config, result, "text-generation"))
         evaluation.plot_learning_curve(folder)
-        runs.say_result(folder, result, [runs.pipeline_command("text-generation", folder, '"The"')])
+        runs.complete_run(folder, result, [runs.pipeline_command("text-generation", folder, '"The"')])
     launch.finish(accelerator)
 
 

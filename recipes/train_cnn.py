@@ -57,9 +57,10 @@ class Config:
 
 
 def main(config: Config) -> None:
-    # 1. Where are we running, and where to?
-    folder = runs.check_free(config.train.output_dir)
+    # 1. Where are we running, and where to? A run that was interrupted goes on where it was
     accelerator = launch.start(config.train)
+    run = runs.claim(config, accelerator)
+    folder = run.folder
 
     # 2. Data: decoded once and checked by the first process, taken from the cache by the others
     with accelerator.main_process_first():
@@ -92,8 +93,8 @@ def main(config: Config) -> None:
     loss_fn = training.classification_loss(labels.task, config.label_smoothing)
     evaluate = (lambda model: score(model, splits.validation)) if splits.validation else None
     save = partial(models.save_image_classifier, classifier)
-    with runs.open_run(folder, config, launch.environment(accelerator), accelerator):
-        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save)
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+        fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
         if accelerator.is_main_process:
             save(folder / "model")
 
@@ -112,7 +113,7 @@ def main(config: Config) -> None:
         files.write_text(folder / "model" / "README.md", hub.image_model_card(config, result, labels.names))
         evaluation.plot_learning_curve(folder)
         example = data.write_example(held_out or splits.train, folder)
-        runs.say_result(folder, result, [runs.pipeline_command("image-classification", folder, f'"{example}"')])
+        runs.complete_run(folder, result, [runs.pipeline_command("image-classification", folder, f'"{example}"')])
     launch.finish(accelerator)
 
 

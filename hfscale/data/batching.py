@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hfscale.batch import NO_LABEL, Batch
+from hfscale.data.fingerprint import fingerprint
 from hfscale.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class TrainBatches:
         self.accumulation_steps = accumulation_steps(global_batch_size, micro_batch_size, num_processes)
         self.steps_per_epoch = -(-len(table) // global_batch_size)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the examples, not of their order."""
+        return fingerprint(self._rows.lengths, lambda rows: self._rows.batch(rows, filler=rows))
 
     def __getitem__(self, step: int) -> list[Batch]:
         """The micro-batches of optimizer step `step` (from 0, over all epochs) on this process, in order.

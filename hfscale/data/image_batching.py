@@ -10,6 +10,7 @@ import numpy as np
 from hfscale.batch import Batch
 from hfscale.data.augmentation import augment, draw
 from hfscale.data.batching import accumulation_steps, epoch_order
+from hfscale.data.fingerprint import fingerprint
 from hfscale.data.images import Images
 from hfscale.schemas import AugmentSettings
 
@@ -47,6 +48,11 @@ class ImageTrainBatches:
         self.steps_per_epoch = -(-len(images) // global_batch_size)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
         self._drawn = lru_cache(maxsize=2)(self._epoch_draws)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images and their classes, not of their order."""
+        return fingerprint(self._rows.targets, lambda rows: self._rows.batch(rows, filler=rows))
 
     def __getitem__(self, step: int) -> list[Batch]:
         """The micro-batches of optimizer step `step` (from 0, over all epochs) on this process, in order.
@@ -105,7 +111,7 @@ class _Rows:
     """Images as normalized tensors."""
 
     def __init__(self, images: Images, mean: Sequence[float], std: Sequence[float]) -> None:
-        self._images, self.num_images = images, len(images)
+        self._images, self.num_images, self.targets = images, len(images), images.targets
         self._mean, self._std = np.array(mean, np.float32), np.array(std, np.float32)
 
     def batch(self, rows: np.ndarray, filler: np.ndarray) -> Batch:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hfscale.batch import Batch
 from hfscale.data.batching import accumulation_steps
+from hfscale.data.fingerprint import fingerprint
 from hfscale.data.objectives import HELD_OUT, Objective
 from hfscale.data.packing import PackedSequences
 from hfscale.errors import DataError
@@ -46,10 +47,17 @@ class PackedTrainBatches:
                 f"give more text, a smaller --data.max_length, or --train.global_batch_size {len(packed)} at most"
             )
         self._rows = _Rows(packed, objective, pad_token_id, pad_multiple)
-        self._global, self._seed, self._num_sequences = global_batch_size, seed, len(packed)
+        self._global, self._seed = global_batch_size, seed
+        self._num_sequences, self._max_length = len(packed), packed.max_length
         self._process, self._num_processes = process_index, num_processes
         self.steps_per_epoch = -(-len(packed) // global_batch_size)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the sequences, not of their order."""
+        lengths = np.full(self._num_sequences, self._max_length)
+        return fingerprint(lengths, lambda rows: self._rows.batch(rows, rows, epoch=0))
 
     def __getitem__(self, step: int) -> list[Batch]:
         """The micro-batches of optimizer step `step` (from 0, over all epochs), the same number on all processes."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from accelerate.utils import send_to_device
 
-from hfscale import console
+from hfscale import console, interruption
 from hfscale.schemas import SampleSettings
 from hfscale.training.language_loss import language_model_loss
 
@@ -38,6 +38,7 @@ def score_language_model(
         for batch in batches:
             inputs: Any = send_to_device(batch.inputs, accelerator.device)
             loss, num_targets = language_model_loss(model, inputs)
+            interruption.check(accelerator)
             if batch.num_examples:
                 sums += torch.stack([loss.double(), torch.tensor(float(num_targets), device=sums.device).double()])
     total: Any = accelerator.reduce(sums, reduction="sum")

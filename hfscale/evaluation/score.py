@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
 
+from hfscale import interruption
 from hfscale.batch import NO_LABEL
 from hfscale.data.labels import SPAN_OR_NONE
 from hfscale.data.tags import as_entities, is_plain
@@ -74,6 +75,7 @@ def _outputs(
     for batch in batches:
         inputs: Any = send_to_device(batch.inputs, accelerator.device)
         output = forward(model, inputs)
+        interruption.check(accelerator)
         yield torch.tensor(batch.indices, dtype=torch.long, device=output.device), output[: batch.num_examples]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hfscale import console
+from hfscale import console, interruption
 from hfscale.errors import LaunchError, MissingExtraError
 from hfscale.launch.memory import keep_freed_memory
 
@@ -40,6 +40,7 @@ def start(train: TrainSettings) -> Accelerator:
         MissingExtraError: for a tracker that is not installed.
     """
     refuse_unsupported(os.environ)
+    interruption.watch_signals()
     trackers = _installed(train.trackers or [])
     import torch
     from accelerate import Accelerator, InitProcessGroupKwargs

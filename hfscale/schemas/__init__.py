@@ -26,6 +26,7 @@ from hfscale.schemas.tasks import Task as Task
 from hfscale.schemas.tasks import check_best_metric as check_best_metric
 from hfscale.schemas.tasks import check_task as check_task
 from hfscale.schemas.tasks import with_columns as with_columns
+from hfscale.schemas.train import NEUTRAL as NEUTRAL
 from hfscale.schemas.train import Tracker as Tracker
 from hfscale.schemas.train import TrainSettings as TrainSettings
 from hfscale.schemas.train import with_length as with_length

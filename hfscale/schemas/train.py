@@ -17,7 +17,7 @@ class TrainSettings:
     """The loop: how long, how large, how often, and where to."""
 
     output_dir: str
-    """Run folder; must not hold another run."""
+    """Run folder. One that holds this very run, interrupted, is gone on with; another run is refused."""
     seed: int = 0
     """Seed of the new weights, the order of the examples and dropout."""
     epochs: float | None = None
@@ -35,6 +35,23 @@ class TrainSettings:
     """Optimizer steps between evaluations; by default once per epoch."""
     log_steps: int = 10
     """Optimizer steps between logged lines."""
+    save_steps: int | None = None
+    """Optimizer steps between checkpoints; by default they are made by the clock (`save_minutes`)."""
+    save_minutes: float | None = None
+    """Minutes between checkpoints; 10 by default, where `save_steps` is not given."""
+    save_in_background: bool = False
+    """Write checkpoints while training goes on; takes memory for a second copy of weights and optimizer."""
+    keep_checkpoints: int = 2
+    """Checkpoints that are kept, the newest ones; the best model is kept beside them."""
+    resume: str = "auto"
+    """What to go on from: `auto` for the newest valid checkpoint of this run, `never`, or the folder of another run or
+    of one of its checkpoints, for a run that has none of its own yet."""
+    allow_changes: list[str] | None = None
+    """Settings that may differ from those of the checkpoint, as in `[optim.lr, train.max_steps]`: without this,
+    everything that changes the mathematics is refused."""
+    stall_seconds: float | None = 1800.0
+    """Seconds without a finished forward pass after which the stacks of all processes are shown and the run ends;
+    null for no limit."""
     best_metric: str | None = None
     """Validation metric that decides which model is kept; by default the task's first one."""
     early_stop: int | None = None
@@ -52,11 +69,35 @@ class TrainSettings:
         )
         require(0 <= self.seed < 2**31, f"--train.seed must be in [0, 2**31), got {self.seed}")
         require(self.epochs is None or 0 < self.epochs < math.inf, "--train.epochs must be greater than 0")
-        for name in ("max_steps", "micro_batch_size", "eval_steps", "early_stop"):
+        require(
+            self.save_steps is None or self.save_minutes is None,
+            "--train.save_steps and --train.save_minutes were both given; choose one (`null` takes back a file's)",
+        )
+        for name in ("save_minutes", "stall_seconds"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < math.inf, f"--train.{name} must be greater than 0, got {value}")
+        for name in ("max_steps", "micro_batch_size", "eval_steps", "save_steps", "early_stop"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"--train.{name} must be at least 1, got {value}")
-        for name in ("global_batch_size", "eval_batch_size", "log_steps"):
+        for name in ("global_batch_size", "eval_batch_size", "log_steps", "keep_checkpoints"):
             require(getattr(self, name) >= 1, f"--train.{name} must be at least 1, got {getattr(self, name)}")
+
+
+NEUTRAL = frozenset(
+    {
+        "baselines",
+        "model.trust_remote_code",
+        *(f"samples.{name}" for name in ("prompts", "max_new_tokens", "temperature")),
+        *(
+            f"train.{name}"
+            for name in (
+                *("output_dir", "micro_batch_size", "eval_batch_size", "log_steps", "trackers", "stall_seconds"),
+                *("save_steps", "save_minutes", "save_in_background", "keep_checkpoints", "resume", "allow_changes"),
+            )
+        ),
+    }
+)
+"""Settings that leave the mathematics of a run as it is: a run that goes on may change them."""
 
 
 def with_length(train: TrainSettings, *, epochs: float | None = None, max_steps: int | None = None) -> TrainSettings:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast
 from safetensors.torch import load_model
 
 from hfscale import console
+from hfscale.training.checkpoint_files import best_folder, remove_old
 
 if TYPE_CHECKING:
     import torch
@@ -25,22 +25,58 @@ LOWER_IS_BETTER = {"loss", "mse", "bits_per_byte", "perplexity"}
 
 
 class BestModel:
-    """Writes `checkpoints/best/` of the run folder whenever an evaluation is better than all before it.
+    """Writes `checkpoints/best-NNNNNN/` of the run folder whenever an evaluation is better than all before it.
+
+    The one before it stays as long as a checkpoint refers to it: a run that goes on from there needs it again.
 
     Args:
         model: the bare model, not the one that `prepare` wrapped; its weights are the same tensors.
         save: called on the first process alone.
         metric: name of the deciding metric; None for the first that the evaluation returns.
+        keep: how many checkpoints stay.
     """
 
     def __init__(
-        self, accelerator: Accelerator, model: torch.nn.Module, save: SaveFn | None, run: Path, metric: str | None
+        self,
+        accelerator: Accelerator,
+        model: torch.nn.Module,
+        save: SaveFn | None,
+        run: Path,
+        metric: str | None,
+        keep: int,
     ) -> None:
-        self._accelerator, self._model, self._save, self._metric = accelerator, model, save, metric
-        self._folder = run / "checkpoints" / "best"
+        self._accelerator, self._model, self._save = accelerator, model, save
+        self._run, self._metric, self._keep = run, metric, keep
         self.step: int | None = None
         self.value: float | None = None
         self.evaluations_since = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint; a value that is not finite as text, which JSON needs."""
+        value = self.value if self.value is None or math.isfinite(self.value) else str(self.value)
+        return {"step": self.step, "value": value, "evaluations_since": self.evaluations_since}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there. Where the model folder is gone, the next evaluation counts as the best."""
+        self.step, self.evaluations_since = state["step"], state["evaluations_since"]
+        self.value = None if state["value"] is None else float(state["value"])
+        if self.step is None:
+            return
+        if self._accelerator.is_main_process and not (self.folder / "model.safetensors").is_file():
+            console.warn(f"the best model so far, {self.folder}, is gone; the next evaluation counts as the best")
+            self.step = None
+        if self._accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            self.step = broadcast_object_list([self.step])[0]
+        if self.step is None:
+            self.value, self.evaluations_since = None, 0
+
+    @property
+    def folder(self) -> Path:
+        """Of the best model so far."""
+        assert self.step is not None, "nothing was evaluated yet"
+        return best_folder(self._run, self.step)
 
     def offer(self, step: int, metrics: dict[str, float]) -> bool:
         """Keep the model if it is better; returns whether it is. NaN is worse than any number."""
@@ -51,9 +87,10 @@ class BestModel:
             self.evaluations_since += 1
             return False
         assert self._save is not None, "evaluation needs a way to save the best model"
-        if self._accelerator.is_main_process:
-            self._save(self._folder)
         self.step, self.value, self.evaluations_since = step, value, 0
+        if self._accelerator.is_main_process:
+            self._save(self.folder)
+            remove_old(self._run, self._keep, self.step)
         return True
 
     def restore(self, last_step: int) -> None:
@@ -61,15 +98,5 @@ class BestModel:
         if self.step is None or self.step == last_step:
             return
         if self._accelerator.is_main_process:
-            load_model(self._model, str(self._folder / "model.safetensors"))
+            load_model(self._model, str(self.folder / "model.safetensors"))
         broadcast(list(self._model.state_dict().values()))  # other machines may not see this one's disk
-
-    @contextlib.contextmanager
-    def named_on_failure(self) -> Generator[None]:
-        """Say where the best model is when training ends before its time."""
-        try:
-            yield
-        except BaseException:
-            if self.step is not None:
-                console.warn(f"training did not end; the best model so far (step {self.step}) is in {self._folder}")
-            raise

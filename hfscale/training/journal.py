@@ -16,18 +16,20 @@ from hfscale.files import naming
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from hfscale.training.progress import Progress
     from hfscale.training.step import StepStats
-    from hfscale.training.throughput import Meter, Rate
+    from hfscale.training.throughput import Rate
+
+_SHOWN = (bool, int, float, str)  # what trackers take as it is
 
 
 class Journal:
-    """Records of a run of `total_steps` optimizer steps; only the first process writes.
+    """Records of a run; only the first process writes.
 
     Args:
         settings: all settings by dotted name, for the trackers.
-        flops: floating point operations of training on one token, or on one example without tokens, forward and
-            backward; 0 where they can't be counted.
-        peak_flops: measured floating point operations per second of all processes together.
+        progress: where the run is; what stands in `metrics.jsonl` behind that place is taken back.
+        flops, peak_flops: see `hfscale.training.throughput.Speed`.
     """
 
     def __init__(
@@ -35,27 +37,49 @@ class Journal:
         accelerator: Accelerator,
         run: Path,
         settings: dict[str, Any],
-        total_steps: int,
-        meter: Meter,
+        progress: Progress,
         flops: float,
         peak_flops: float,
     ) -> None:
-        self._accelerator, self._meter, self._total = accelerator, meter, total_steps
-        self._settings = settings
+        self._accelerator, self._meter, self._total = accelerator, progress.meter, progress.total_steps
+        self._settings, self._progress = settings, progress
         self._flops, self._peak = flops, peak_flops
         self._path = run / "metrics.jsonl"
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        self._accelerator.init_trackers("hfscale", config=self._settings)
+        if self._accelerator.is_main_process and self._path.exists():
+            with open(self._path, "r+b") as file:  # the steps since the checkpoint are made, and written, once more
+                file.truncate(self._progress.metrics_bytes)
+        shown = {name: value if isinstance(value, _SHOWN) else str(value) for name, value in self._settings.items()}
+        self._accelerator.init_trackers("hfscale", config=shown, init_kwargs=self._tracker_options())
         hidden = not (self._accelerator.is_main_process and console.is_terminal())
-        self._bar = tqdm(total=self._total, desc="training", unit="step", disable=hidden, dynamic_ncols=True)
+        self._bar = tqdm(
+            total=self._total,
+            initial=self._progress.step,
+            desc="training",
+            unit="step",
+            disable=hidden,
+            dynamic_ncols=True,
+        )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+
+    def _tracker_options(self) -> dict[str, Any]:
+        """What makes each tracker go on with its curves instead of beginning new ones."""
+        return {
+            "tensorboard": {"purge_step": self._progress.step + 1},
+            "trackio": {"name": self._progress.tracker_run, "resume": "allow"},
+            "wandb": {"id": self._progress.tracker_run, "resume": "allow"},
+        }
+
+    def num_bytes(self) -> int:
+        """How long `metrics.jsonl` is."""
+        return self._path.stat().st_size if self._path.exists() else 0
 
     def peak_fraction(self, rate: Rate) -> float | None:
         """Share of the measured matrix-multiply peak that training on real tokens uses; None where not countable."""

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
-from accelerate.utils import recursively_apply, send_to_device, set_seed
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from accelerate.utils import set_seed
 
-from hfscale import console
-from hfscale.errors import DivergedError, SettingsError
+from hfscale import console, interruption
+from hfscale.config import flat_settings
+from hfscale.errors import DivergedError, Interrupted, SettingsError
 from hfscale.training.best import BestModel, SaveFn
+from hfscale.training.checkpoint_files import checkpoint_folder
+from hfscale.training.checkpoint_writer import RunFolder
+from hfscale.training.checkpoints import Checkpoints, Volatile
 from hfscale.training.dropout import use_lane_dropout
 from hfscale.training.journal import Journal
+from hfscale.training.progress import Progress
 from hfscale.training.schedules import learning_rate, warmup_steps
 from hfscale.training.step import train_step
-from hfscale.training.throughput import Meter, flops_of, matmul_peak
+from hfscale.training.throughput import measure
+from hfscale.watchdog import watching
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
 
     from hfscale.batch import Batch
     from hfscale.schemas import OptimSettings, TrainSettings
@@ -38,6 +44,11 @@ class Batches(Protocol):
     """This process's micro-batches of every optimizer step (`hfscale.data.TrainBatches`)."""
 
     steps_per_epoch: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the training examples."""
+        ...
 
     def __getitem__(self, step: int) -> list[Batch]: ...
 
@@ -67,6 +78,8 @@ class FitResult(NamedTuple):
     best_step: int | None
     """Step whose weights the model has now; None where nothing was evaluated."""
     stopped_early: bool
+    resumed_from: str | None
+    """Name of the checkpoint that this process went on from."""
 
 
 def fit(
@@ -78,66 +91,144 @@ def fit(
     config: FitConfig,
     evaluate: EvaluateFn | None = None,
     save: SaveFn | None = None,
+    run: RunFolder | None = None,
 ) -> FitResult:
     """Train `model` in place and leave it with its best weights (its last ones without `evaluate`).
 
-    Appends to `metrics.jsonl` of the run folder, which must exist, and keeps the best model in `checkpoints/best/`
-    through `save`, which `evaluate` needs. `step` counts optimizer steps throughout.
+    Appends to `metrics.jsonl` of the run folder, which must exist, and keeps the best model in `checkpoints/best-*/`
+    through `save`, which `evaluate` needs. `step` counts optimizer steps throughout. Without `run` there are no
+    checkpoints; with it the run goes on from its checkpoint, if it has one, and ends with the same bits as one that
+    was never stopped.
 
     Raises:
         DivergedError: where the loss or the gradient is not finite; says what to try.
+        Interrupted: where the run was told to stop; it is saved.
+        RunFolderError: where the disk is too small, or another process has taken the run over.
         SettingsError: where a setting has no effect.
     """
-    train, optim, run = config.train, config.optim, Path(config.train.output_dir)
+    train, folder = config.train, Path(config.train.output_dir)
     total_steps = num_steps(train, batches.steps_per_epoch)
     eval_every = _eval_every(train, batches.steps_per_epoch, evaluate)
-    if warmup_steps(optim, total_steps) >= total_steps:
+    if warmup_steps(config.optim, total_steps) >= total_steps:
         console.warn(f"--optim.warmup_steps takes up all {total_steps} steps: the full rate is hardly reached")
     if accelerator.device.type == "cpu":
         use_lane_dropout(model)
     wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     set_seed(train.seed, device_specific=True)  # dropout differs between processes, and is the same in every run
-    flops, peak = _measure(accelerator, model, batches, loss_fn)
-    best, meter, step = BestModel(accelerator, model, save, run, train.best_metric), Meter(), 0
-    wrapped.train()
-    with Journal(accelerator, run, _flat(config), total_steps, meter, flops, peak) as journal, best.named_on_failure():
-        meter.start()
-        while step < total_steps and not _patience_is_over(best, train):
-            lr = learning_rate(step, total_steps, optim)
-            for group in wrapped_optimizer.param_groups:
-                group["lr"] = lr
-            try:
-                stats = train_step(
-                    accelerator, wrapped, wrapped_optimizer, batches[step], loss_fn, optim.max_grad_norm
-                )
-            except DivergedError as error:
-                raise DivergedError(f"step {step + 1}: {error}; {_what_to_try(optim, lr)}") from None
-            step += 1
-            meter.add(stats.num_examples, stats.num_tokens)
-            with meter.paused():
-                evaluated: dict[str, float] = {}
-                if evaluate and (step % eval_every == 0 or step == total_steps):
-                    evaluated = evaluate(wrapped)
-                    best.offer(step, evaluated)
-                    wrapped.train()
-                journal.advance(stats)
-                if evaluated or step % train.log_steps == 0 or step in (1, total_steps):
-                    journal.record(step, step / batches.steps_per_epoch, lr, stats, evaluated)
-    best.restore(step)
-    rate = meter.total()
-    fraction = journal.peak_fraction(rate)
-    return FitResult(step, step / batches.steps_per_epoch, *rate, fraction, best.step, step < total_steps)
+    speed = measure(accelerator, model, batches, loss_fn)
+    settings = run.settings if run else flat_settings(config)
+    facts = {"settings": settings, "num_processes": accelerator.num_processes, "data": run and batches.fingerprint}
+    best = BestModel(accelerator, model, save, folder, train.best_metric, train.keep_checkpoints)
+    progress, checkpoints = Progress(total_steps, best, facts), Checkpoints(accelerator, model, optimizer, run, train)
+    checkpoints.refuse_small_disk()
+    progress.restore(checkpoints, train)
+    journal = Journal(accelerator, folder, settings, progress, *speed)
+    loop = _Loop(
+        accelerator, model, wrapped, wrapped_optimizer, batches, loss_fn, config, evaluate, eval_every, progress,
+        checkpoints, journal,
+    )  # fmt: skip
+    with journal, checkpoints, watching(train.stall_seconds), interruption.deferred():
+        loop.run()
+    best.restore(progress.step)
+    rate, done = progress.meter.total(), progress.step
+    return FitResult(
+        done, done / batches.steps_per_epoch, *rate, journal.peak_fraction(rate), best.step, done < total_steps,
+        progress.resumed_from,
+    )  # fmt: skip
 
 
-def _flat(config: Any) -> dict[str, Any]:
-    """Settings by dotted name; what a tracker can't show as it is, as text."""
-    flat: dict[str, Any] = {}
-    for name, value in vars(config).items():
-        if dataclasses.is_dataclass(value):
-            flat.update({f"{name}.{inner}": setting for inner, setting in _flat(value).items()})
-        else:
-            flat[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
-    return flat
+@dataclass
+class _Loop:
+    """Step after step until the end, the limit of patience, or a signal."""
+
+    accelerator: Accelerator
+    model: torch.nn.Module
+    wrapped: torch.nn.Module
+    optimizer: AcceleratedOptimizer
+    batches: Batches
+    loss_fn: LossFn
+    config: FitConfig
+    evaluate: EvaluateFn | None
+    eval_every: int
+    progress: Progress
+    checkpoints: Checkpoints
+    journal: Journal
+    before_step: Volatile | None = None
+    """What the step that is being made has changed already, as it was before."""
+
+    def run(self) -> None:
+        progress = self.progress
+        self.wrapped.train()
+        progress.meter.start()
+        try:
+            while self._goes_on():
+                if progress.unrecorded is None:
+                    self._train()
+                self._record()
+        except Interrupted as stop:
+            self._save(wait=True)
+            where = f"step {progress.step} of {progress.total_steps}"
+            folder = checkpoint_folder(Path(self.config.train.output_dir), progress.step)
+            saved = f"; saved in {folder}, the same command goes on from there" if self.checkpoints.kept else ""
+            raise Interrupted(f"{stop} after {where}{saved}") from None
+        except BaseException:
+            self.checkpoints.say_what_is_left(progress.best)
+            raise
+
+    def _goes_on(self) -> bool:
+        """A step that is not recorded yet is, before anything else is asked."""
+        progress, train = self.progress, self.config.train
+        if progress.unrecorded is not None:
+            return True
+        return progress.step < progress.total_steps and not _patience_is_over(progress.best, train)
+
+    def _train(self) -> None:
+        progress, optim = self.progress, self.config.optim
+        lr = learning_rate(progress.step, progress.total_steps, optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        micro_batches = self.batches[progress.step]
+        self.before_step = Volatile.now(self.model) if len(micro_batches) > 1 else None
+        try:
+            stats = train_step(
+                self.accelerator, self.wrapped, self.optimizer, micro_batches, self.loss_fn, optim.max_grad_norm,
+                self.checkpoints.wished(), self.checkpoints.settle,
+            )  # fmt: skip
+        except DivergedError as error:
+            raise DivergedError(f"step {progress.step + 1}: {error}; {_what_to_try(optim, lr)}") from None
+        self.before_step = None
+        progress.step, progress.unrecorded = progress.step + 1, stats
+        progress.meter.add(stats.num_examples, stats.num_tokens)
+        self.journal.advance(stats)
+        if stats.stop:
+            raise Interrupted(f"stopped by {interruption.asked() or 'a signal to another process'}")
+
+    def _record(self) -> None:
+        progress, train, step = self.progress, self.config.train, self.progress.step
+        stats = progress.unrecorded
+        assert stats is not None
+        last = step == progress.total_steps
+        with progress.meter.paused():
+            evaluated: dict[str, float] = {}
+            if self.evaluate and (step % self.eval_every == 0 or last):
+                evaluated = self.evaluate(self.wrapped)
+                progress.best.offer(step, evaluated)
+                self.wrapped.train()
+            if evaluated or step % train.log_steps == 0 or step == 1 or last:
+                lr = learning_rate(step - 1, progress.total_steps, self.config.optim)
+                self.journal.record(step, step / self.batches.steps_per_epoch, lr, stats, evaluated)
+            progress.unrecorded = None
+            if self.checkpoints.due(step, stats.save):
+                self._save()
+
+    def _save(self, wait: bool = False) -> None:
+        progress = self.progress
+        progress.metrics_bytes = self.journal.num_bytes()
+        epoch = progress.step / self.batches.steps_per_epoch
+        facts = {
+            "step": progress.step, "total_steps": progress.total_steps, "epoch": epoch, "best_step": progress.best.step
+        }  # fmt: skip
+        self.checkpoints.save(progress.state_dict(), facts, self.before_step, wait)
 
 
 def num_steps(train: TrainSettings, steps_per_epoch: int) -> int:
@@ -170,24 +261,3 @@ def _what_to_try(optim: OptimSettings, lr: float) -> str:
     if optim.max_grad_norm is None:
         advice.append("--optim.max_grad_norm 1")
     return ", ".join(advice) + ", and look for broken rows in the data"
-
-
-def _measure(
-    accelerator: Accelerator, model: torch.nn.Module, batches: Batches, loss_fn: LossFn
-) -> tuple[float, float]:
-    """(floating point operations of training per token, or per example without tokens; peak per second of all).
-
-    Counted on the forward pass of one example of middling length; the backward pass multiplies twice as many matrices.
-    """
-    some = [batches[step][0] for step in range(min(9, batches.steps_per_epoch))]
-    middle = sorted(some, key=lambda batch: batch.num_tokens)[len(some) // 2]
-    inputs: Any = send_to_device(recursively_apply(lambda tensor: tensor[:1], middle.inputs), accelerator.device)
-    model.eval()  # so that counting draws no random numbers
-    # The products of attention are counted where they are plain ones, which fused kernels are not.
-    with torch.no_grad(), accelerator.autocast(), sdpa_kernel(SDPBackend.MATH):
-        forward = flops_of(lambda: loss_fn(model, inputs))
-    dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
-    peak = torch.tensor(matmul_peak(accelerator.device, dtype), device=accelerator.device)
-    total_peak = accelerator.reduce(peak, reduction="sum")
-    units = inputs["input_ids"].numel() if middle.num_tokens else 1
-    return 3 * forward / units, float(total_peak)  # type: ignore[arg-type]

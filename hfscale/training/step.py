@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device
 
-from hfscale.errors import DivergedError
+from hfscale import interruption, watchdog
+from hfscale.errors import DivergedError, Interrupted
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,6 +30,10 @@ class StepStats(NamedTuple):
     """Norm of the mean gradient, before clipping."""
     num_examples: int
     num_tokens: int
+    save: bool = False
+    """Whether a process wished to save."""
+    stop: bool = False
+    """Whether a process was told to stop."""
 
 
 def train_step(
@@ -38,13 +43,20 @@ def train_step(
     micro_batches: Sequence[Batch],
     loss_fn: LossFn,
     max_grad_norm: float | None,
+    wish_to_save: bool = False,
+    before_update: Callable[[], None] = lambda: None,
 ) -> StepStats:
     """Learn from one global batch. The gradient is that of (sum of losses / number of targets), however it is split.
 
+    Args:
+        before_update: called right before the weights change.
+
     Raises:
         DivergedError: where the loss or the gradient is not finite; the weights are left as they were.
+        Interrupted: between two micro-batches, where a process was told to stop; likewise.
     """
-    sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)  # loss, targets, examples, tokens
+    # loss, targets, examples, tokens; processes that wish to save, that were told to stop
+    sums = torch.zeros(6, dtype=torch.float64, device=accelerator.device)
     for number, batch in enumerate(micro_batches, start=1):
         # Gradients travel between processes once, with the last micro-batch.
         with nullcontext() if number == len(micro_batches) else accelerator.no_sync(model):
@@ -53,17 +65,31 @@ def train_step(
             if not batch.num_examples:
                 loss, num_targets = loss * 0.0, 0
             accelerator.backward(loss)
-        sums += torch.tensor([0, num_targets, batch.num_examples, batch.num_tokens], device=sums.device)
+        sums[:4] += torch.tensor([0, num_targets, batch.num_examples, batch.num_tokens], device=sums.device)
         sums[0] += loss.detach()
-    loss_sum, num_targets, num_examples, num_tokens = _all_sum(accelerator, sums)
+        if number < len(micro_batches):
+            _stop_between(accelerator, optimizer)
+    sums[4:] = torch.tensor([wish_to_save, interruption.asked() is not None], device=sums.device)
+    loss_sum, num_targets, num_examples, num_tokens, save, stop = _all_sum(accelerator, sums)
     grad_norm = _mean_and_clip(accelerator, model, num_targets, max_grad_norm)
     loss_value = loss_sum / max(1.0, num_targets)
     if not (math.isfinite(loss_value) and math.isfinite(grad_norm)):
         optimizer.zero_grad()
         raise DivergedError(f"the loss is {loss_value}, the gradient's norm {grad_norm}")
+    before_update()
     optimizer.step()
     optimizer.zero_grad()
-    return StepStats(loss_value, grad_norm, int(num_examples), int(num_tokens))
+    watchdog.pet()
+    return StepStats(loss_value, grad_norm, int(num_examples), int(num_tokens), save > 0, stop > 0)
+
+
+def _stop_between(accelerator: Accelerator, optimizer: AcceleratedOptimizer) -> None:
+    """Leave a step whose gradient is not complete, where a process was told to stop."""
+    try:
+        interruption.check(accelerator)
+    except Interrupted:
+        optimizer.zero_grad()
+        raise
 
 
 def _all_sum(accelerator: Accelerator, sums: torch.Tensor) -> list[float]:

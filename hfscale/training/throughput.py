@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
+    from accelerate import Accelerator
+
+    from hfscale.training.loop import Batches
+    from hfscale.training.losses import LossFn
+
+
+class Speed(NamedTuple):
+    """What the measured rates are compared with."""
+
+    flops: float
+    """Floating point operations of training on one token, or on one example without tokens, forward and backward; 0
+    where they can't be counted."""
+    peak_flops: float
+    """Measured floating point operations per second of all processes together."""
 
 
 class Rate(NamedTuple):
@@ -33,6 +47,15 @@ class Meter:
         self.tokens = 0
         self._since = (0.0, 0, 0)
         self._started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted, for a checkpoint."""
+        return {"seconds": self.seconds, "samples": self.samples, "tokens": self.tokens, "since": list(self._since)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        self.seconds, self.samples, self.tokens = state["seconds"], state["samples"], state["tokens"]
+        self._since = tuple(state["since"])
 
     def start(self) -> None:
         """From now on it is training."""
@@ -73,6 +96,29 @@ def _rate(seconds: float, samples: float, tokens: float) -> Rate:
     if not seconds:
         return Rate(0.0, 0.0, 0.0)
     return Rate(seconds, samples / seconds, tokens / seconds if tokens else None)
+
+
+def measure(accelerator: Accelerator, model: torch.nn.Module, batches: Batches, loss_fn: LossFn) -> Speed:
+    """Count the operations of one example of middling length, and time the machine's matrix products.
+
+    Counted is the forward pass; the backward pass multiplies twice as many matrices.
+    """
+    import torch
+    from accelerate.utils import recursively_apply, send_to_device
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    some = [batches[step][0] for step in range(min(9, batches.steps_per_epoch))]
+    middle = sorted(some, key=lambda batch: batch.num_tokens)[len(some) // 2]
+    inputs: Any = send_to_device(recursively_apply(lambda tensor: tensor[:1], middle.inputs), accelerator.device)
+    model.eval()  # so that counting draws no random numbers
+    # The products of attention are counted where they are plain ones, which fused kernels are not.
+    with torch.no_grad(), accelerator.autocast(), sdpa_kernel(SDPBackend.MATH):
+        forward = flops_of(lambda: loss_fn(model, inputs))
+    dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
+    peak = torch.tensor(matmul_peak(accelerator.device, dtype), device=accelerator.device)
+    total_peak = accelerator.reduce(peak, reduction="sum")
+    units = inputs["input_ids"].numel() if middle.num_tokens else 1
+    return Speed(3 * forward / units, float(total_peak))  # type: ignore[arg-type]
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:

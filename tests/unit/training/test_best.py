@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hfscale.training.best import BestModel
 class Alone:
     """What `BestModel` asks of an `Accelerator`, in a run of one process."""
 
-    is_main_process = True
+    is_main_process, num_processes = True, 1
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def best_of(tmp_path: Path, values: list[float], metric: str | None = "accuracy"
         folder.mkdir(parents=True, exist_ok=True)
         save_model(model, str(folder / "model.safetensors"))
 
-    best = BestModel(Alone(), model, save, tmp_path, metric)  # type: ignore[arg-type]
+    best = BestModel(Alone(), model, save, tmp_path, metric, keep=1)  # type: ignore[arg-type]
     for number, value in enumerate(values, start=1):
         torch.nn.init.constant_(model.weight, number)
         best.offer(number, {metric or "accuracy": value, "other": -value})
@@ -62,3 +64,26 @@ def test_the_best_evaluation_is_restored(tmp_path: Path, values: list[float], me
 def test_evaluations_without_a_better_one_are_counted(tmp_path: Path) -> None:
     assert best_of(tmp_path, [0.1, 0.3, 0.3, 0.2])[0].evaluations_since == 2
     assert best_of(tmp_path, [0.1, 0.2])[0].evaluations_since == 0
+
+
+def test_only_the_best_stays(tmp_path: Path) -> None:
+    best_of(tmp_path, [0.1, 0.3, 0.2, 0.4, 0.1])
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["best-000004"]
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.3, 0.2], [math.nan]])
+def test_a_run_that_goes_on_knows_its_best(tmp_path: Path, values: list[float]) -> None:
+    best, _ = best_of(tmp_path, values)
+    state = json.loads(json.dumps(best.state_dict(), allow_nan=False))
+    again = BestModel(Alone(), torch.nn.Linear(1, 1), None, tmp_path, "accuracy", keep=1)  # type: ignore[arg-type]
+    again.load_state_dict(state)
+    assert (again.step, again.value, again.evaluations_since) == (best.step, best.value, best.evaluations_since)
+
+
+def test_a_best_model_that_is_gone_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best, _ = best_of(tmp_path, [0.1, 0.3, 0.2])
+    shutil.rmtree(best.folder)
+    again = BestModel(Alone(), torch.nn.Linear(1, 1), None, tmp_path, "accuracy", keep=1)  # type: ignore[arg-type]
+    again.load_state_dict(best.state_dict())
+    assert (again.step, again.value) == (None, None)
+    assert "best-000002, is gone" in capsys.readouterr().err

@@ -119,7 +119,10 @@ def test_a_new_file_need_not_be_like_the_training_file(
 
 def test_a_run_that_did_not_finish(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.yaml").write_text("data: {text: text}\n")
-    assert "checkpoints/best" in mistake(capsys, tmp_path, "--text", "x")
+    for step in (5, 12):
+        (tmp_path / "checkpoints" / f"best-{step:06d}").mkdir(parents=True)
+    assert "its best model so far is in" in (said := mistake(capsys, tmp_path, "--text", "x"))
+    assert "checkpoints/best-000012" in said
 
 
 def with_config(folder: Path, **config: object) -> Path:

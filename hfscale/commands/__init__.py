@@ -1,0 +1,1 @@
+"""The commands of `hfscale`, one module each, imported when they are called."""

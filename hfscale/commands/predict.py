@@ -1,0 +1,157 @@
+"""`hfscale predict`: label texts, tag words or answer questions with a run's model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hfscale.errors import DataError, ModelError, SettingsError
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of `hfscale`."""
+    parser = commands.add_parser(
+        "predict",
+        allow_abbrev=False,
+        help="label texts, tag words or answer questions with a run's model",
+        description="Predict with a run's model; one JSON object per text: its label with every label's probability, "
+        "its words with their tags, or the answer to a question.",
+    )
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--text", nargs="+", metavar="TEXT", help="one or more texts; for a pair or a question, two")
+    source.add_argument("--file", help="csv, tsv, txt, json, jsonl or parquet file, plain or .gz; CoNLL, SQuAD")
+    parser.add_argument(
+        "--column", nargs="+", metavar="NAME", help="text column(s) of the file; by default the run's own"
+    )
+    parser.add_argument("--delimiter", help="field separator of a csv file, by default a comma")
+    parser.add_argument(
+        "--columns", nargs="+", metavar="NAME", help="column names of a csv file without a header line"
+    )
+    parser.add_argument("--quoting", choices=("true", "false"), help="whether csv fields may be quoted (true)")
+    parser.add_argument("--encoding", help="text encoding of the file (utf-8)")
+    parser.add_argument("--output", type=Path, help="file for the JSON lines; by default they are printed")
+    parser.add_argument(
+        "--trust_remote_code",
+        action="store_true",
+        help="run Python code that comes with the model, whatever the run was told; only for authors you trust",
+    )
+    parser.add_argument("--batch_size", type=int, default=64, help="texts per forward pass (64)")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(settings: argparse.Namespace) -> None:
+    from hfscale import console, files, models
+
+    _check_predict(settings)
+    folder: Path = settings.run_folder
+    if not folder.is_dir():
+        raise ModelError(f"no such folder: {folder}")
+    run_config = _run_config(folder)
+    model_folder = folder / "model" if (folder / "model").is_dir() else folder
+    if run_config and model_folder == folder:
+        raise ModelError(f"the run in {folder} has not finished{_best_so_far(folder)}")
+    # A run folder may come from anywhere: its own settings must not have code run on this machine.
+    classifier = models.saved_text_classifier(model_folder, trust_remote_code=settings.trust_remote_code)
+    given = _given(settings, run_config.get("data") or {}, classifier.task)
+    predictions = _predictions(classifier, given, run_config.get("data") or {}, settings.batch_size)
+    lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
+    if settings.output:
+        files.write_text(settings.output, "\n".join(lines) + "\n")
+        console.say(f"wrote {len(lines):,} JSON lines to {settings.output}")
+    else:
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _predictions(classifier: Any, given: list[dict[str, Any]], data: dict[str, Any], batch_size: int) -> list[Any]:
+    """One object per example, in order; `id` comes first where an example has one."""
+    from hfscale import evaluation
+
+    model, tokenizer = classifier
+    max_length = classifier.max_length(data.get("max_length"))
+    pairs = [tuple(example[name] for name in ("text", "text_pair") if name in example) for example in given]
+    if classifier.task == "token_classification":
+        sentences = [example.get("words") or example["text"] for example in given]
+        return evaluation.predict_tags(model, tokenizer, sentences, max_length, batch_size)
+    if classifier.task == "question_answering":
+        answers = evaluation.predict_answers(model, tokenizer, pairs, max_length, batch_size, data.get("stride"))
+        ids = ({"id": example["id"]} if "id" in example else {} for example in given)
+        return [known | answer for known, answer in zip(ids, answers, strict=True)]
+    return evaluation.predict_texts(model, tokenizer, pairs, max_length, batch_size)
+
+
+def _check_predict(settings: argparse.Namespace) -> None:
+    """Refuse what would only fail when all predictions are done."""
+    if settings.batch_size < 1:
+        raise SettingsError("--batch_size must be at least 1")
+    if settings.column and len(settings.column) > 2:
+        raise SettingsError("--column takes one name, or two for pairs")
+    for name in ("column", "columns", "delimiter", "quoting", "encoding"):
+        if getattr(settings, name) is not None and not settings.file:
+            raise SettingsError(f"--{name} has no effect without --file; leave it out")
+    if settings.output and not settings.output.parent.is_dir():
+        raise SettingsError(f"--output {settings.output}: its folder doesn't exist")
+    if settings.output and settings.output.exists():
+        raise SettingsError(f"--output {settings.output} exists already; choose another, or remove it first")
+
+
+def _best_so_far(run: Path) -> str:
+    from hfscale.training.checkpoint_files import best_folders
+
+    best = best_folders(run)
+    return f"; its best model so far is in {best[0]}" if best else ""
+
+
+def _run_config(folder: Path) -> dict[str, Any]:
+    """The run's settings; empty for a bare model folder."""
+    import yaml
+
+    path = folder / "config.yaml"
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
+
+
+def _given(settings: argparse.Namespace, trained_on: dict[str, Any], task: Any) -> list[dict[str, Any]]:
+    """What to predict for: objects with `text` (and `text_pair`, and `id`) or `words`."""
+    if not settings.text:
+        return _read(settings, trained_on, task)
+    if not all(text.strip() for text in settings.text):
+        raise SettingsError("--text is empty")
+    if task == "question_answering" and len(settings.text) != 2:
+        raise SettingsError("this model answers questions: give --text QUESTION CONTEXT")
+    if task == "question_answering" or isinstance(trained_on.get("text"), list):
+        if len(settings.text) != 2:
+            raise SettingsError("this model reads pairs: give --text FIRST SECOND")
+        return [dict(zip(("text", "text_pair"), settings.text, strict=True))]
+    return [{"text": text} for text in settings.text]
+
+
+def _read(settings: argparse.Namespace, trained_on: dict[str, Any], task: Any) -> list[dict[str, Any]]:
+    import dataclasses
+
+    from hfscale import data
+    from hfscale.data.readers import file_kind
+    from hfscale.data.sources import find_source
+    from hfscale.data.splits import refuse_idle
+    from hfscale.schemas import DataSettings
+
+    # Only the names of the columns are the run's: a new file may well be of another kind than the training file.
+    plain = file_kind(Path(settings.file)) == ".txt" and task not in ("token_classification", "question_answering")
+    text = settings.column or ("text" if plain else trained_on.get("text"))
+    text = text[0] if isinstance(text, list) and len(text) == 1 else text
+    try:
+        read_as = DataSettings(
+            train=settings.file,
+            text=text,
+            columns=settings.columns,
+            delimiter=settings.delimiter,
+            quoting=settings.quoting != "false",
+            encoding=settings.encoding or "utf-8",
+        )
+        was_given = dataclasses.replace(read_as, quoting=settings.quoting is None)
+        refuse_idle(was_given, [find_source(settings.file)], task)
+        return data.read_texts(settings.file, read_as, task)
+    except (DataError, SettingsError, ValueError) as error:
+        raise DataError(str(error).replace("--data.", "--")) from None

@@ -1,0 +1,226 @@
+"""Saving all that a run needs to go on as if nothing had happened, and going on from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import torch
+from safetensors.torch import load_file
+
+from hfscale import console, watchdog
+from hfscale.errors import RunFolderError
+from hfscale.training.checkpoint_files import (
+    BrokenCheckpoint,
+    Checkpoint,
+    checkpoint_folders,
+    read_checkpoint,
+)
+from hfscale.training.checkpoint_writer import MODEL, OPTIMIZER, RANDOM, CheckpointWriter, RunFolder
+from hfscale.training.state import (
+    RandomState,
+    Scalars,
+    buffers_of,
+    estimated_bytes,
+    load_optimizer_state,
+    load_tensors,
+    optimizer_state,
+    parameters_of,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+
+    from hfscale.schemas import TrainSettings
+    from hfscale.training.best import BestModel
+
+_MINUTES = 10.0
+
+
+class Volatile(NamedTuple):
+    """What a forward pass changes: a step that is broken off goes back to it."""
+
+    random: RandomState
+    buffers: dict[str, Tensor]
+
+    @classmethod
+    def now(cls, model: torch.nn.Module) -> Volatile:
+        """As it is."""
+        return cls(RandomState.now(), {name: buffer.clone() for name, buffer in buffers_of(model).items()})
+
+
+class Checkpoints:
+    """Writes `checkpoints/step-NNNNNN/` of a run and reads them; a context, in which a write may go on meanwhile.
+
+    Args:
+        model: the bare model; its weights are the same tensors as those of the wrapped one.
+        run: None for a run that keeps nothing.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        run: RunFolder | None,
+        train: TrainSettings,
+    ) -> None:
+        self._accelerator, self._model, self._optimizer = accelerator, model, optimizer
+        self._run, self._train = run, train
+        self._last_save = time.monotonic()
+        self._writer: CheckpointWriter | None = None
+        self._copies: dict[str, Tensor] = {}
+
+    @property
+    def kept(self) -> bool:
+        """Whether there are any."""
+        return self._run is not None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer:
+            self._writer.finish(complain=error is None)
+
+    def versions_before(self) -> dict[str, str]:
+        """Of the packages that wrote the checkpoint which this run goes on from."""
+        assert self._run is not None and self._run.checkpoint is not None
+        return self._run.checkpoint.manifest["versions"]
+
+    def say_what_is_left(self, best: BestModel) -> None:
+        """Where the work is that a run has done when it fails."""
+        left = []
+        if self._run is not None and checkpoint_folders(self._run.folder):
+            left.append(f"the same command goes on from {checkpoint_folders(self._run.folder)[0]}")
+        if best.step is not None:
+            left.append(f"the best model so far (step {best.step}) is in {best.folder}")
+        if left:
+            console.warn(f"training did not end; {', '.join(left)}")
+
+    def refuse_small_disk(self) -> None:
+        """Ask for room for two checkpoints, the old and the new, beside the best and the final model.
+
+        Raises:
+            RunFolderError: with what there is and what it takes.
+        """
+        if self._run is None or not self._accelerator.is_main_process:
+            return
+        model, checkpoint = estimated_bytes(self._model, self._optimizer)
+        need = (1 if self._run.checkpoint else 2) * checkpoint + 2 * model
+        free = shutil.disk_usage(self._run.folder).free
+        if free < need:
+            raise RunFolderError(
+                f"the disk of {self._run.folder} has {_size(free)} free; checkpoints ({_size(checkpoint)} each, two "
+                f"at a time), the best and the final model take {_size(need)}; make room or choose another "
+                "--train.output_dir"
+            )
+
+    def wished(self) -> bool:
+        """Whether this process finds that it is time for a checkpoint; the first one's watch counts for all."""
+        if self._run is None or self._train.save_steps:
+            return False
+        minutes = _MINUTES if self._train.save_minutes is None else self._train.save_minutes
+        return self._accelerator.is_main_process and time.monotonic() - self._last_save >= 60 * minutes
+
+    def due(self, step: int, wished: bool) -> bool:
+        """Whether to save after this step, the same on every process."""
+        if self._run is None:
+            return False
+        return step % self._train.save_steps == 0 if self._train.save_steps else wished
+
+    def settle(self) -> None:
+        """Wait until the weights may change: a write in the background has copied what it needs.
+
+        Raises:
+            Exception: what went wrong in the background.
+        """
+        if self._writer:
+            self._writer.settle()
+            if not self._writer.is_alive():
+                self._join()
+
+    def save(
+        self, state: dict[str, Any], facts: dict[str, Any], before: Volatile | None = None, wait: bool = False
+    ) -> None:
+        """Write the checkpoint after `facts["step"]` steps; the oldest ones go when it is valid.
+
+        Called by all processes. `before` stands in for the present random generators and buffers; `wait` forbids to
+        write in the background.
+        """
+        if self._run is None:
+            return
+        self._join()
+        start, now = time.perf_counter(), before or Volatile.now(self._model)
+        random = self._gathered(now.random)
+        if self._accelerator.is_main_process:
+            background = self._train.save_in_background and not wait
+            live, scalars = optimizer_state(self._model, self._optimizer)
+            tensors = {MODEL: parameters_of(self._model), OPTIMIZER: live}
+            writer = CheckpointWriter(
+                self._run, self._train.keep_checkpoints, {**state, "optimizer": scalars}, facts, random
+            )
+            if background:
+                self._writer = writer
+                writer.begin(tensors, now.buffers, self._copies)
+            else:
+                writer.write({MODEL: {**tensors[MODEL], **now.buffers}, OPTIMIZER: live})
+                console.say(f"saved      checkpoint of step {facts['step']} in {time.perf_counter() - start:.1f} s")
+        if wait:
+            self._accelerator.wait_for_everyone()
+        self._last_save = time.monotonic()
+        watchdog.pet()
+
+    def _gathered(self, random: RandomState) -> list[dict[str, Any]]:
+        if self._accelerator.num_processes == 1:
+            return [random.as_json()]
+        from accelerate.utils import gather_object
+
+        return gather_object([random.as_json()])
+
+    def _join(self) -> None:
+        if self._writer:
+            writer, self._writer = self._writer, None
+            writer.finish(complain=True)
+
+    def load(self) -> dict[str, Any] | None:
+        """Put the run's checkpoint into model, optimizer and random generators; its state, or None without one.
+
+        Raises:
+            RunFolderError: where it does not fit the model, or this process does not see it.
+        """
+        checkpoint = self._run.checkpoint if self._run else None
+        if checkpoint is None:
+            return None
+        try:
+            read_checkpoint(checkpoint.folder, with_content=False)  # the first process has compared the content
+        except BrokenCheckpoint as reason:
+            raise RunFolderError(
+                f"{checkpoint.folder} {reason}; the run folder must be on a file system that all machines share"
+            ) from None
+        state = checkpoint.state()
+        try:
+            load_tensors(parameters_of(self._model) | buffers_of(self._model), load_file(checkpoint.folder / MODEL))
+        except ValueError as names:
+            raise RunFolderError(f"{checkpoint.folder} holds another model than this one: {names}") from None
+        optimizer: Any = self._optimizer
+        scalars: Scalars = state["optimizer"]
+        load_optimizer_state(self._model, optimizer, load_file(checkpoint.folder / OPTIMIZER), scalars)
+        self._restore_random(checkpoint)
+        return state
+
+    def _restore_random(self, checkpoint: Checkpoint) -> None:
+        """Give this process its generators back; one that was not there keeps those of its seed."""
+        saved = json.loads((checkpoint.folder / RANDOM).read_text(encoding="utf-8"))
+        if self._accelerator.process_index < len(saved):
+            RandomState.from_json(saved[self._accelerator.process_index]).restore()
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 2**20:,.1f} MiB" if num_bytes < 2**30 else f"{num_bytes / 2**30:,.1f} GiB"
