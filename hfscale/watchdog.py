@@ -32,6 +32,7 @@ def watching(stall_seconds: float | None) -> Generator[None]:
         yield
         return
     pet()
+    faulthandler.dump_traceback_later(stall_seconds + _HELD_SECONDS, exit=True)
     ended = threading.Event()
     threading.Thread(target=_watch, args=(stall_seconds, ended), name="watchdog", daemon=True).start()
     try:

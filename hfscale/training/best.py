@@ -11,7 +11,7 @@ from accelerate.utils import broadcast
 from safetensors.torch import load_model
 
 from hfscale import console
-from hfscale.training.checkpoint_files import best_folder, remove_old
+from hfscale.training.checkpoint_files import best_folder, remove_old_best
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,6 @@ class BestModel:
         model: the bare model, not the one that `prepare` wrapped; its weights are the same tensors.
         save: called on the first process alone.
         metric: name of the deciding metric; None for the first that the evaluation returns.
-        keep: how many checkpoints stay.
     """
 
     def __init__(
@@ -43,10 +42,9 @@ class BestModel:
         save: SaveFn | None,
         run: Path,
         metric: str | None,
-        keep: int,
     ) -> None:
         self._accelerator, self._model, self._save = accelerator, model, save
-        self._run, self._metric, self._keep = run, metric, keep
+        self._run, self._metric = run, metric
         self.step: int | None = None
         self.value: float | None = None
         self.evaluations_since = 0
@@ -79,7 +77,10 @@ class BestModel:
         return best_folder(self._run, self.step)
 
     def offer(self, step: int, metrics: dict[str, float]) -> bool:
-        """Keep the model if it is better; returns whether it is. NaN is worse than any number."""
+        """Keep the model if it is better; returns whether it is. NaN is worse than any number.
+
+        No checkpoint must be in the making: it may refer to the model that goes.
+        """
         name = self._metric or next(iter(metrics))
         value = -metrics[name] if name in LOWER_IS_BETTER else metrics[name]
         value = -math.inf if math.isnan(value) else value
@@ -90,7 +91,7 @@ class BestModel:
         self.step, self.value, self.evaluations_since = step, value, 0
         if self._accelerator.is_main_process:
             self._save(self.folder)
-            remove_old(self._run, self._keep, self.step)
+            remove_old_best(self._run, self.step)
         return True
 
     def restore(self, last_step: int) -> None:

@@ -160,22 +160,24 @@ def newest_valid(run: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
     return None, broken
 
 
-def remove_old(run: Path, keep: int, best_step: int | None) -> None:
-    """Remove valid checkpoints but the newest `keep`, and best models that neither they nor the run refer to.
-
-    What is broken doesn't count, and goes when `keep` newer ones are valid.
-    """
-    wanted = {best_step}
+def remove_old_checkpoints(run: Path, keep: int) -> None:
+    """Remove all but the newest `keep` valid ones. What is broken doesn't count, and goes when it is older."""
     valid = 0
     for folder in checkpoint_folders(run):
         if valid >= keep:
             shutil.rmtree(folder, ignore_errors=True)
             continue
-        try:
-            wanted.add(read_checkpoint(folder, with_content=False).manifest.get("best_step"))
+        with contextlib.suppress(BrokenCheckpoint):
+            read_checkpoint(folder, with_content=False)
             valid += 1
-        except BrokenCheckpoint:
-            continue
+
+
+def remove_old_best(run: Path, best_step: int) -> None:
+    """Remove the best models before `best_step` that no valid checkpoint refers to."""
+    wanted = {best_step}
+    for folder in checkpoint_folders(run):
+        with contextlib.suppress(BrokenCheckpoint):
+            wanted.add(read_checkpoint(folder, with_content=False).manifest.get("best_step"))
     for folder in best_folders(run):
         if step_of(folder) not in wanted:
             shutil.rmtree(folder, ignore_errors=True)

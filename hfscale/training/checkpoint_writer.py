@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from hfscale import console
 from hfscale.files import write_json
-from hfscale.training.checkpoint_files import Checkpoint, checkpoint_folder, remove_old, writing_checkpoint
+from hfscale.training.checkpoint_files import Checkpoint, checkpoint_folder, remove_old_checkpoints, writing_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ class CheckpointWriter(threading.Thread):
             for name, content in tensors.items():
                 save_file({key: tensor.contiguous() for key, tensor in content.items()}, temporary / name)
             write_json(temporary / RANDOM, self._random)
-        remove_old(self._run.folder, self._keep, self._facts["best_step"])
+        remove_old_checkpoints(self._run.folder, self._keep)
 
     def begin(self, live: dict[str, dict[str, Tensor]], buffers: dict[str, Tensor], copies: dict[str, Tensor]) -> None:
         """Write in the background. The live tensors are copied there, into `copies`, while they don't change: until

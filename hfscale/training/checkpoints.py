@@ -144,7 +144,7 @@ class Checkpoints:
         if self._writer:
             self._writer.settle()
             if not self._writer.is_alive():
-                self._join()
+                self.join()
 
     def save(
         self, state: dict[str, Any], facts: dict[str, Any], before: Volatile | None = None, wait: bool = False
@@ -156,7 +156,7 @@ class Checkpoints:
         """
         if self._run is None:
             return
-        self._join()
+        self.join()
         start, now = time.perf_counter(), before or Volatile.now(self._model)
         random = self._gathered(now.random)
         if self._accelerator.is_main_process:
@@ -184,7 +184,12 @@ class Checkpoints:
 
         return gather_object([random.as_json()])
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Wait for the end of a write in the background.
+
+        Raises:
+            Exception: what went wrong there.
+        """
         if self._writer:
             writer, self._writer = self._writer, None
             writer.finish(complain=True)

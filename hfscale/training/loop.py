@@ -118,7 +118,7 @@ def fit(
     speed = measure(accelerator, model, batches, loss_fn)
     settings = run.settings if run else flat_settings(config)
     facts = {"settings": settings, "num_processes": accelerator.num_processes, "data": run and batches.fingerprint}
-    best = BestModel(accelerator, model, save, folder, train.best_metric, train.keep_checkpoints)
+    best = BestModel(accelerator, model, save, folder, train.best_metric)
     progress, checkpoints = Progress(total_steps, best, facts), Checkpoints(accelerator, model, optimizer, run, train)
     checkpoints.refuse_small_disk()
     progress.restore(checkpoints, train)
@@ -212,6 +212,7 @@ class _Loop:
             evaluated: dict[str, float] = {}
             if self.evaluate and (step % self.eval_every == 0 or last):
                 evaluated = self.evaluate(self.wrapped)
+                self.checkpoints.join()
                 progress.best.offer(step, evaluated)
                 self.wrapped.train()
             if evaluated or step % train.log_steps == 0 or step == 1 or last:

@@ -66,9 +66,10 @@ def load_optimizer_state(
     by_weight: dict[str, dict[str, Any]] = {name: dict(values) for name, values in scalars.items()}
     for full, tensor in tensors.items():
         key, name = full.split(":", 1)
-        if tensor.shape == weights[name].shape:  # in the weight's own order in memory
-            tensor = torch.empty_like(weights[name], dtype=tensor.dtype).copy_(tensor)
-        by_weight.setdefault(name, {})[key] = tensor
+        same = tensor.shape == weights[name].shape
+        # In the weight's own order in memory, as the optimizer would have made it.
+        held = torch.empty_like(weights[name] if same else tensor, dtype=tensor.dtype)
+        by_weight.setdefault(name, {})[key] = held.copy_(tensor)
     content = optimizer.state_dict()
     names = {id(weight): name for name, weight in weights.items()}
     for group, saved in zip(optimizer.param_groups, content["param_groups"], strict=True):

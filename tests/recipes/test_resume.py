@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hfscale.cli import main
 from tests.support.commands import ROOT, records, result
 from tests.support.language import sentences, write_lines
 from tests.support.pictures import bars, write_folder
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
-from tests.support.warm import warm_run
+from tests.support.warm import WarmRun
 
 CLOCK = ("samples_per_second", "tokens_per_second", "matmul_peak_fraction")
 STEPS = 17
@@ -52,10 +54,15 @@ class Training:
         self.words = [ROOT / "recipes" / recipe, *flags, "--train.max_steps", STEPS, "--train.log_steps", 1]
         self.words += ["--train.global_batch_size", 8, "--train.micro_batch_size", 2]
 
-    def run(self, name: str, *more: Any, **hooks: Any) -> Any:
+    def begin(self, name: str, *more: Any, **hooks: Any) -> WarmRun:
         trace = self.folder / f"{name}.trace"
-        words = [*self.words, "--train.output_dir", self.folder / name, *more]
-        return warm_run(self.folder / name, *words, trace=str(trace), **hooks)
+        words = (*self.words, "--train.output_dir", self.folder / name, *more)
+        return WarmRun(
+            words, self.folder / f"{name}-{len(list(self.folder.iterdir()))}", {"trace": str(trace), **hooks}
+        )
+
+    def run(self, name: str, *more: Any, **hooks: Any) -> Any:
+        return self.begin(name, *more, **hooks).wait()
 
     def order(self, name: str) -> dict[int, Any]:
         """What each step learned from; a step that was made twice counts as made last."""
@@ -123,3 +130,126 @@ def test_told_to_stop_between_micro_batches(training: Training) -> None:
     finished = training.run("told")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     training.assert_equal("told")
+
+
+def test_told_to_stop_in_an_evaluation(training: Training) -> None:
+    """The step stands, its evaluation is made by the process that goes on."""
+    if "pretrain_gpt" in str(training.words[0]):
+        hook = {"signal_in_language_evaluation": ("SIGUSR1", 0)}
+    else:
+        hook = {"signal_in_evaluation": ("SIGUSR1", 0)}
+    stopped = training.run("evaluating", **hook)
+    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
+    assert "stopped by SIGUSR1 after step 6 of 17; saved in" in stopped.stderr
+    assert records(training.folder / "evaluating")[-1]["step"] == 5
+    assert training.run("evaluating").returncode == 0
+    training.assert_equal("evaluating")
+
+
+def test_written_in_the_background(training: Training) -> None:
+    """What is written while training goes on is what the weights were then."""
+    flags = ("--train.save_steps", 2, "--train.save_in_background", "true")
+    killed = training.run("background", *flags, signal_in_training=("SIGKILL", 4 * 9 + 1), slow_disk=0.05)
+    assert killed.returncode == -9
+    finished = training.run("background", *flags, slow_disk=0.05)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "resumed    from step-00000" in finished.stdout
+    training.assert_equal("background")
+
+
+@pytest.fixture(scope="module")
+def bert_training(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    folder = tmp_path_factory.mktemp("bert")
+    made = Training(folder, bert(folder))
+    assert made.run("reference").returncode == 0
+    return made
+
+
+def stopped_run(training: Training, name: str, *more: Any) -> Path:
+    """Checkpoints after steps 3 and 6, and the end at step 7."""
+    killed = training.run(name, "--train.save_steps", 3, *more, signal_in_training=("SIGKILL", 4 * 7 + 1))
+    assert killed.returncode == -9, killed.stdout + killed.stderr
+    return training.folder / name
+
+
+def test_a_damaged_checkpoint_is_passed_over(bert_training: Training, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stopped_run(bert_training, "damaged")
+    path = run / "checkpoints" / "step-000006" / "optimizer.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+    main(["doctor", str(run)])
+    told = capsys.readouterr().out
+    assert "step-000006  not valid: is damaged: optimizer.safetensors has another sha256" in told
+    assert "step-000003  valid: step 3 of 17" in told
+    assert "next       the same command goes on from step-000003" in told and ": interrupted" in told
+    finished = bert_training.run("damaged", "--train.save_steps", 3)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "step-000006 is damaged" in finished.stderr and "resumed    from step-000003" in finished.stdout
+    bert_training.assert_equal("damaged")
+    main(["doctor", str(run)])
+    assert "nothing left to do" in capsys.readouterr().out
+
+
+def test_a_complete_run_is_not_touched(bert_training: Training) -> None:
+    run = bert_training.folder / "reference"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    again = bert_training.run("reference", "--train.log_steps", 2)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[-1].startswith(f"done       {run} holds this run already, accuracy ")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_other_settings(bert_training: Training) -> None:
+    run = stopped_run(bert_training, "other")
+    refused = bert_training.run("other", "--optim.lr", "1e-3")
+    assert refused.returncode == 2 and "optim.lr was 0.005, is 0.001" in refused.stderr
+    rows = bert_training.folder / "rows.csv"
+    content = rows.read_text()
+    rows.write_text(content.replace("positive", "negative", 1))
+    refused = bert_training.run("other")
+    rows.write_text(content)
+    assert refused.returncode == 2
+    assert f"the training examples are not those that step-000006 of {run} has learned from" in refused.stderr
+    finished = bert_training.run("other", "--train.micro_batch_size", 8, "--train.log_steps", 5)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "changed    train.micro_batch_size: 2 before, 8 now" in finished.stdout
+
+
+def test_another_run_branches_off(bert_training: Training) -> None:
+    run = stopped_run(bert_training, "trunk")
+    same = bert_training.run("branch", "--train.resume", run / "checkpoints" / "step-000003")
+    assert same.returncode == 0, same.stdout + same.stderr
+    bert_training.assert_equal("branch")
+    allowed = ("--train.allow_changes", "[optim.lr, train.max_steps]", "--optim.lr", "1e-3", "--train.max_steps", 20)
+    other = bert_training.run("faster", "--train.resume", run, *allowed)
+    assert other.returncode == 0, other.stdout + other.stderr
+    assert "changed    optim.lr: 0.005 before, 0.001 now" in other.stdout
+    assert [record["step"] for record in records(bert_training.folder / "faster")] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_told_to_stop_before_training(bert_training: Training, name: str) -> None:
+    stopped = bert_training.run("early", signal_before_training=name)
+    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
+    assert stopped.stderr == f"stopped by {name}; the same command starts it again\n"
+    assert not (bert_training.folder / "early").exists()
+
+
+def test_two_runs_in_one_folder(bert_training: Training) -> None:
+    first = bert_training.begin("shared", slow_steps=0.1)
+    while not (bert_training.folder / "shared" / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    second = bert_training.run("shared")
+    assert second.returncode == 2
+    assert second.stderr.startswith(f"error: {bert_training.folder / 'shared'} is in use by process {first.pid} on ")
+    assert first.wait().returncode == 0
+    bert_training.assert_equal("shared")
+
+
+def test_a_run_that_hangs_ends(bert_training: Training) -> None:
+    hung = bert_training.run("hung", "--train.stall_seconds", 1, hang_in_training=30)
+    assert hung.returncode == 1
+    assert "no forward pass was finished in 1 s" in hung.stderr and "in hang" in hung.stderr
+    assert bert_training.run("hung").returncode == 0
+    bert_training.assert_equal("hung")

@@ -35,7 +35,7 @@ def best_of(tmp_path: Path, values: list[float], metric: str | None = "accuracy"
         folder.mkdir(parents=True, exist_ok=True)
         save_model(model, str(folder / "model.safetensors"))
 
-    best = BestModel(Alone(), model, save, tmp_path, metric, keep=1)  # type: ignore[arg-type]
+    best = BestModel(Alone(), model, save, tmp_path, metric)  # type: ignore[arg-type]
     for number, value in enumerate(values, start=1):
         torch.nn.init.constant_(model.weight, number)
         best.offer(number, {metric or "accuracy": value, "other": -value})
@@ -75,7 +75,7 @@ def test_only_the_best_stays(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_knows_its_best(tmp_path: Path, values: list[float]) -> None:
     best, _ = best_of(tmp_path, values)
     state = json.loads(json.dumps(best.state_dict(), allow_nan=False))
-    again = BestModel(Alone(), torch.nn.Linear(1, 1), None, tmp_path, "accuracy", keep=1)  # type: ignore[arg-type]
+    again = BestModel(Alone(), torch.nn.Linear(1, 1), None, tmp_path, "accuracy")  # type: ignore[arg-type]
     again.load_state_dict(state)
     assert (again.step, again.value, again.evaluations_since) == (best.step, best.value, best.evaluations_since)
 
@@ -83,7 +83,7 @@ def test_a_run_that_goes_on_knows_its_best(tmp_path: Path, values: list[float]) 
 def test_a_best_model_that_is_gone_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best, _ = best_of(tmp_path, [0.1, 0.3, 0.2])
     shutil.rmtree(best.folder)
-    again = BestModel(Alone(), torch.nn.Linear(1, 1), None, tmp_path, "accuracy", keep=1)  # type: ignore[arg-type]
+    again = BestModel(Alone(), torch.nn.Linear(1, 1), None, tmp_path, "accuracy")  # type: ignore[arg-type]
     again.load_state_dict(best.state_dict())
     assert (again.step, again.value) == (None, None)
     assert "best-000002, is gone" in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""What a test can set into a run: traces of what it learns from, signals at given places, slow disks.
+
+As a script: `python -m tests.support.hooks JSON RECIPE [FLAGS]` runs the recipe with the hooks that JSON names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def _trace(path: str) -> None:
+    """Append a line with the row numbers of every optimizer step that begins."""
+    from hfscale.training import loop
+
+    def traced(accelerator: Any, model: Any, optimizer: Any, micro_batches: Any, *rest: Any) -> Any:
+        with open(path, "a") as file:
+            file.write(json.dumps([list(batch.indices) for batch in micro_batches]) + "\n")
+        return inner(accelerator, model, optimizer, micro_batches, *rest)
+
+    inner, loop.train_step = loop.train_step, traced
+
+
+def _signal_in_training(place: tuple[str, int]) -> None:
+    """(name of the signal, how many forward passes of training before it)."""
+    from hfscale.training import step
+
+    step.send_to_device = _signalling(step.send_to_device, *place)
+
+
+def _signal_in_evaluation(place: tuple[str, int]) -> None:
+    """(name of the signal, how many forward passes of evaluation before it)."""
+    from hfscale.evaluation import score
+
+    score.send_to_device = _signalling(score.send_to_device, *place)
+
+
+def _signal_in_language_evaluation(place: tuple[str, int]) -> None:
+    from hfscale.evaluation import language
+
+    language.send_to_device = _signalling(language.send_to_device, *place)
+
+
+def _hang_in_training(forward_passes: int) -> None:
+    """Never come back from this forward pass."""
+    from hfscale.training import step
+
+    seen = 0
+
+    def hang(*args: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen > forward_passes:
+            time.sleep(600)
+        return inner(*args)
+
+    inner, step.send_to_device = step.send_to_device, hang
+
+
+def _signal_before_training(name: str) -> None:
+    """While the model is loaded."""
+    from hfscale.models import text
+
+    text.locate_model = _signalling(text.locate_model, name, 0)
+
+
+def _signalling(inner: Callable[..., Any], name: str, number: int) -> Callable[..., Any]:
+    seen = 0
+
+    def counted(*args: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen > number:
+            seen = -(10**9)
+            os.kill(os.getpid(), getattr(signal, name))
+        return inner(*args)
+
+    return counted
+
+
+def _slow_disk(seconds: float) -> None:
+    """Every file takes so long to reach the disk."""
+    from hfscale import files
+
+    def slow(path: Path) -> None:
+        time.sleep(seconds)
+        inner(path)
+
+    inner, files.sync = files.sync, slow
+
+
+def _slow_steps(seconds: float) -> None:
+    from hfscale.training import step
+
+    def slow(*args: Any) -> Any:
+        time.sleep(seconds)
+        return inner(*args)
+
+    inner, step.send_to_device = step.send_to_device, slow
+
+
+def _environment(values: dict[str, str]) -> None:
+    os.environ.update(values)
+
+
+HOOKS: dict[str, Callable[[Any], None]] = {
+    "trace": _trace,
+    "signal_in_training": _signal_in_training,
+    "signal_in_evaluation": _signal_in_evaluation,
+    "signal_in_language_evaluation": _signal_in_language_evaluation,
+    "hang_in_training": _hang_in_training,
+    "signal_before_training": _signal_before_training,
+    "slow_disk": _slow_disk,
+    "slow_steps": _slow_steps,
+    "environment": _environment,
+}
+
+if __name__ == "__main__":
+    _, given, *sys.argv = sys.argv
+    for _name, _value in json.loads(given).items():
+        HOOKS[_name](_value)
+    runpy.run_path(sys.argv[0], run_name="__main__")
