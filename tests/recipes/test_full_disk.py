@@ -1,6 +1,5 @@
 """A disk that is full or closed ends a run in one line, and leaves no torn file."""
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -8,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from hfscale.training.checkpoint_files import checkpoint_folders, read_checkpoint
 from tests.support.commands import FINETUNE_BERT, assert_one_line, run
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
+from tests.support.warm import WarmRun
 
 
 @pytest.fixture
@@ -28,32 +31,41 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def words(folder: Path, output: Path) -> list[Any]:
     write_tiny_bert(folder / "bert")
     write_csv(folder / "rows.csv", reviews(60))
-    settings = ["--train.max_steps", "6", "--train.eval_steps", "2", "--baselines", "false"]
-    return [
-        FINETUNE_BERT,
-        "--model.name",
-        folder / "bert",
-        "--data.train",
-        folder / "rows.csv",
-        *settings,
-        "--train.output_dir",
-        output,
-    ]
+    words = [FINETUNE_BERT, "--model.name", folder / "bert", "--data.train", folder / "rows.csv"]
+    words += ["--train.max_steps", 9, "--train.save_steps", 2, "--train.eval_steps", 4, "--train.log_steps", 1]
+    return [*words, "--baselines", "false", "--train.output_dir", output]
 
 
-@pytest.mark.parametrize("free_bytes", [4_096, 40_000, 180_000])
-def test_full_disk(tmp_path: Path, tiny_disk: Path, free_bytes: int) -> None:
-    """Full from the start; while the best weights (about 115 kB) are written; while the model folder is."""
-    (tiny_disk / "filler").write_bytes(b"\0" * (2**20 - 8192 - free_bytes))
+def test_too_small_for_two_checkpoints(tmp_path: Path, tiny_disk: Path) -> None:
+    (tiny_disk / "filler").write_bytes(b"\0" * (2**20 - 8192 - 400_000))
     finished = run(*words(tmp_path, tiny_disk / "run"))
-    assert_one_line(finished, "the disk is full at ", str(tiny_disk / "run"))
-    left = [path for path in (tiny_disk / "run").rglob("*") if path.is_file()]
-    assert not [path for path in left if path.name.startswith(".") or ".tmp" in str(path)]
-    for path in left:
-        if path.suffix == ".jsonl":
-            [json.loads(line) for line in path.read_text().splitlines()]
-        elif path.suffix == ".json":
-            json.loads(path.read_text())
+    assert_one_line(finished, f"the disk of {tiny_disk / 'run'} has 0.4 MiB free", "(0.2 MiB each, two at a time)")
+    assert not (tiny_disk / "run").exists()
+
+
+@pytest.mark.parametrize("free_bytes", [0, 20_000, 60_000, 120_000, 250_000])
+def test_full_in_the_midst(tmp_path: Path, tiny_disk: Path, free_bytes: int) -> None:
+    """Full while a line, a checkpoint or the best weights are written: what was saved before is gone on with."""
+    reference = WarmRun((*words(tmp_path, tmp_path / "whole"),), tmp_path / "whole_log", {}).wait()
+    assert reference.returncode == 0, reference.stdout + reference.stderr
+    command = tuple(words(tmp_path, tiny_disk / "run"))
+    hook = {"fill_disk": (str(tiny_disk), 3, free_bytes)}
+    finished = WarmRun(command, tmp_path / "full", hook).wait()
+    assert finished.returncode == 2, finished.stdout + finished.stderr
+    warning, error = finished.stderr.splitlines()
+    assert error.startswith("error: the disk is full at ") and str(tiny_disk / "run") in error
+    assert f"the same command goes on from {tiny_disk}/run/checkpoints/step-00000" in warning
+    assert not [path for path in (tiny_disk / "run").rglob("*.tmp")]
+    for folder in checkpoint_folders(tiny_disk / "run"):
+        read_checkpoint(folder)
+    (tiny_disk / "filler").unlink()
+    resumed = WarmRun(command, tmp_path / "resumed", {}).wait()
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "resumed    from step-00000" in resumed.stdout
+    weights, whole = (
+        load_file(folder / "model/model.safetensors") for folder in (tiny_disk / "run", tmp_path / "whole")
+    )
+    assert all(torch.equal(weight, whole[name]) for name, weight in weights.items())
 
 
 def test_no_write_permission(tmp_path: Path) -> None:

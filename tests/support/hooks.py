@@ -85,6 +85,24 @@ def _signalling(inner: Callable[..., Any], name: str, number: int) -> Callable[.
     return counted
 
 
+def _fill_disk(place: tuple[str, int, int]) -> None:
+    """(a folder on a disk, how many forward passes of training before it is filled, bytes that are left free)."""
+    from hfscale.training import step
+
+    folder, number, left = place
+    seen = 0
+
+    def filling(*args: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == number + 1:
+            disk = os.statvfs(folder)
+            Path(folder, "filler").write_bytes(bytes(max(0, disk.f_bavail * disk.f_frsize - left)))
+        return inner(*args)
+
+    inner, step.send_to_device = step.send_to_device, filling
+
+
 def _slow_disk(seconds: float) -> None:
     """Every file takes so long to reach the disk."""
     from hfscale import files
@@ -117,6 +135,7 @@ HOOKS: dict[str, Callable[[Any], None]] = {
     "signal_in_language_evaluation": _signal_in_language_evaluation,
     "hang_in_training": _hang_in_training,
     "signal_before_training": _signal_before_training,
+    "fill_disk": _fill_disk,
     "slow_disk": _slow_disk,
     "slow_steps": _slow_steps,
     "environment": _environment,
