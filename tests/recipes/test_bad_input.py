@@ -69,7 +69,7 @@ def test_one_line(folder: Path, case: str) -> None:
 def test_folder_with_another_run(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("task: regression\n")
     finished = run(FINETUNE_BERT, "--data.train", folder / "good.csv", "--train.output_dir", tmp_path)
-    assert_one_line(finished, str(tmp_path), "has not finished", "--train.output_dir")
+    assert_one_line(finished, str(tmp_path), "task was regression", "--train.output_dir", "--train.allow_changes")
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 

@@ -1,0 +1,284 @@
+"""The folder of one run: whether it is free, interrupted, finished or another's, and what to go on from.
+
+RUN/
+|-- .lock                  who is writing to it
+|-- config.yaml            the resolved settings; `--config RUN/config.yaml` runs the same again
+|-- environment.json       versions and hardware
+|-- metrics.jsonl          one object per logged step
+|-- checkpoints/step-*/    what an interrupted run goes on from
+|-- checkpoints/best-*/    the best model so far
+|-- model/                 the final model: a plain Hugging Face folder
+|-- learning_curve.png
+`-- result.json            where it says `"complete": true`, there is nothing left to do
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from hfscale import console
+from hfscale.config import flat_settings, save_config
+from hfscale.errors import AlreadyDone, HfscaleError, RunFolderError, SettingsError, did_you_mean
+from hfscale.files import clear_leftovers, write_json
+from hfscale.runs.lock import LOCK, RunLock
+from hfscale.schemas import NEUTRAL, TrainSettings
+from hfscale.training.checkpoint_files import (
+    BrokenCheckpoint,
+    Checkpoint,
+    best_folder,
+    checkpoint_folders,
+    newest_valid,
+    read_checkpoint,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_PROBE = ".hfscale-"
+_lock: RunLock | None = None
+"""The one that this process holds."""
+
+
+@dataclass
+class Run:
+    """A run folder that this process and its neighbours own."""
+
+    folder: Path
+    settings: dict[str, Any]
+    """By dotted name, with what the launcher chose."""
+    checkpoint: Checkpoint | None
+    """What to go on from."""
+
+    def still_ours(self) -> None:
+        """Raises `RunFolderError` where another process has taken the run over."""
+        if _lock is not None:
+            _lock.check()
+
+
+def claim(config: Any, accelerator: Accelerator) -> Run:
+    """Take the run folder for this run, from now to the end of the process, and find what to go on from.
+
+    The first process looks, all others do as it does.
+
+    Raises:
+        AlreadyDone: where the folder holds this very run, complete.
+        RunFolderError: where it holds something else, can't be written, or is in use.
+        SettingsError: where it holds a run with other settings that change the mathematics.
+    """
+    found: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            found[0] = _claim(resolved(config, accelerator))
+        except HfscaleError as error:
+            found[1] = error
+    if accelerator.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        broadcast_object_list(found)
+    run, error = found
+    if error is not None and accelerator.is_main_process:
+        raise error
+    if error is not None:
+        raise SystemExit(error.exit_status)  # said by the first process
+    return run
+
+
+def resolved(config: Any, accelerator: Accelerator) -> Any:
+    """The settings with what the launcher chose."""
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, precision=precision))
+
+
+def _claim(config: Any) -> Run:
+    train: TrainSettings = config.train
+    folder = Path(train.output_dir)
+    _refuse_other_things(folder, train)
+    _acquire(folder)
+    clear_leftovers(folder)
+    clear_leftovers(folder / "checkpoints")
+    settings = flat_settings(config)
+    done = finished(folder)
+    if done:
+        _refuse_changes(settings, _saved_settings(folder), folder, dataclasses.replace(train, allow_changes=None))
+        raise AlreadyDone(f"done       {folder} holds this run already, {done}")
+    checkpoint, broken = newest_valid(folder)
+    for path, reason in broken.items():
+        console.warn(f"{path} {reason}; passed over")
+    if checkpoint is not None:
+        _refuse_changes(settings, checkpoint.state()["settings"], checkpoint.folder, train)
+    elif train.resume not in ("auto", "never"):
+        checkpoint = _of_another_run(Path(train.resume), settings, train)
+    elif (folder / "config.yaml").is_file():
+        _refuse_changes(settings, _saved_settings(folder), folder, train)
+        console.say(f"resumed    from the beginning: {folder} holds no {'valid ' if broken else ''}checkpoint")
+    return Run(folder, settings, checkpoint)
+
+
+def _refuse_other_things(folder: Path, train: TrainSettings) -> None:
+    """Whatever is no interrupted run of ours stays untouched."""
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file; choose another --train.output_dir")
+    there = [path for path in folder.iterdir() if not _is_passing(path)] if folder.is_dir() else []
+    way_out = "choose another --train.output_dir, or remove it first"
+    if there and not (folder / "config.yaml").is_file():
+        raise RunFolderError(f"{folder} is not empty, and holds no run; {way_out}")
+    if there and train.resume == "never":
+        state = f"a finished run, {finished(folder)}" if finished(folder) else "a run that has not finished"
+        raise RunFolderError(f"{folder} holds {state}; {way_out}, or let it go on: --train.resume auto")
+    parent = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=_PROBE) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+    except OSError as error:
+        raise RunFolderError(
+            f"can't write run folder {folder}: {error.strerror or error}; choose another --train.output_dir"
+        ) from None
+
+
+def _is_passing(path: Path) -> bool:
+    """What a process leaves for a moment, or for good if it is killed then."""
+    return path.name == LOCK or path.name.startswith(_PROBE) or (path.name[0] == "." and path.suffix == ".tmp")
+
+
+def _acquire(folder: Path) -> None:
+    """Make the folder and lock it; what was made goes again at the end if nothing was put in."""
+    global _lock
+    if _lock is not None:
+        _lock.release()
+    made = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(folder)
+
+    def release() -> None:
+        lock.release()
+        with contextlib.suppress(OSError):
+            for place in made:
+                place.rmdir()  # succeeds on empty folders only
+
+    try:
+        lock.acquire()
+    except BaseException:
+        release()
+        raise
+    _lock = lock
+    atexit.register(release)
+
+
+def finished(folder: Path) -> str | None:
+    """What a complete run came to; None for one that is not."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if not result.get("complete", True):
+            return None
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in list(result["metrics"].items())[:1])
+        return f"{metrics + ' ' if metrics else ''}after {result['steps']} steps"
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _saved_settings(folder: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
+        return dict(_dotted(content))
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        raise RunFolderError(
+            f"{folder}/config.yaml can't be read; choose another --train.output_dir, or remove it first"
+        ) from None
+
+
+def _dotted(content: dict[str, Any], prefix: str = "") -> Generator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _refuse_changes(given: dict[str, Any], saved: dict[str, Any], where: Path, train: TrainSettings) -> None:
+    """Refuse to go on with other mathematics, and say what else is different."""
+    allowed = set(train.allow_changes or [])
+    for name in allowed:
+        if name not in given and name != "data":
+            near = did_you_mean(name, given)
+            raise SettingsError(f"--train.allow_changes: there is no setting {name}{near}")
+    differing = [name for name in given if given[name] != saved.get(name)]
+    refused = [name for name in differing if name not in NEUTRAL | allowed and name.split(".")[0] not in allowed]
+    if refused:
+        changes = ", ".join(f"{name} was {_shown(saved.get(name))}, is {_shown(given[name])}" for name in refused[:3])
+        more = f", and {len(refused) - 3} more" if len(refused) > 3 else ""
+        raise SettingsError(
+            f"{where} was made with other settings ({changes}{more}); give those, choose another --train.output_dir, "
+            f"or allow it: --train.allow_changes '[{', '.join(refused)}]'"
+        )
+    for name in differing:
+        if name not in ("train.output_dir", "train.resume", "train.allow_changes"):
+            console.say(f"changed    {name}: {_shown(saved.get(name))} before, {_shown(given[name])} now")
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _of_another_run(source: Path, settings: dict[str, Any], train: TrainSettings) -> Checkpoint:
+    """A checkpoint by its own folder, or the newest one of a run's folder."""
+    if (source / "checkpoints").is_dir():
+        checkpoint, broken = newest_valid(source)
+        if checkpoint is None:
+            reasons = "; ".join(f"{path.name} {reason}" for path, reason in broken.items())
+            raise RunFolderError(f"--train.resume {source} holds no valid checkpoint{': ' + reasons if broken else ''}")
+    else:
+        try:
+            checkpoint = read_checkpoint(source)
+        except BrokenCheckpoint as reason:
+            raise RunFolderError(f"--train.resume {source} {reason}") from None
+    _refuse_changes(settings, checkpoint.state()["settings"], checkpoint.folder, train)
+    return checkpoint
+
+
+@contextlib.contextmanager
+def open_run(run: Run, config: Any, environment: dict[str, Any], accelerator: Accelerator) -> Generator[None]:
+    """Write settings and environment into the run folder; they vanish again if the run fails before its first logged
+    step."""
+    path = run.folder
+    try:
+        if accelerator.is_main_process:
+            save_config(resolved(config, accelerator), path / "config.yaml")
+            write_json(path / "environment.json", environment)
+            _copy_what_came_before(run)
+        accelerator.wait_for_everyone()
+        yield
+    except BaseException:
+        if accelerator.is_main_process and not _worth_keeping(path):
+            for inside in path.iterdir():
+                if inside.name != LOCK:
+                    shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
+        raise
+
+
+def _copy_what_came_before(run: Run) -> None:
+    """A run that goes on from another one's checkpoint has its metrics and its best model, too."""
+    origin = run.checkpoint.folder.parent.parent if run.checkpoint else run.folder
+    if run.checkpoint is None or origin.resolve() == run.folder.resolve():
+        return
+    state = run.checkpoint.state()
+    if (origin / "metrics.jsonl").is_file():
+        (run.folder / "metrics.jsonl").write_bytes((origin / "metrics.jsonl").read_bytes()[: state["metrics_bytes"]])
+    best = state["best"]["step"]
+    if best is not None and best_folder(origin, best).is_dir():
+        shutil.copytree(best_folder(origin, best), best_folder(run.folder, best), dirs_exist_ok=True)
+
+
+def _worth_keeping(path: Path) -> bool:
+    return (path / "metrics.jsonl").exists() or bool(checkpoint_folders(path))

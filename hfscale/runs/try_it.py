@@ -1,0 +1,69 @@
+"""Commands that try the model of a run, ready for a shell."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+_EXAMPLE_LENGTH = 100  # characters
+
+
+def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:
+    """How to try a text classifier on one of the `examples` (see `hfscale.data.examples`): by our command, and by
+    transformers, which has no pipeline for question answering."""
+    examples = list(itertools.islice(examples, 100))
+    texts = _handy_texts(examples)
+    trust = " --trust_remote_code" if _trusted_code(path) else ""
+    ours = f"hfscale predict {shlex.quote(str(path))}{trust} --text {' '.join(map(shlex.quote, texts))}"
+    if isinstance(examples[0]["label"], dict):
+        return [ours]
+    given = json.dumps(texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}, ensure_ascii=False)
+    task = "token-classification" if "words" in examples[0] else "text-classification"
+    return [ours, pipeline_command(task, path, given)]
+
+
+def pipeline_command(task: str, path: Path, given: str) -> str:
+    """A line for the shell that runs transformers' pipeline on `given`, a Python expression."""
+    model = json.dumps(str(path / "model"), ensure_ascii=False)
+    brings_code = "auto_map" in json.loads((path / "model" / "config.json").read_text(encoding="utf-8"))
+    options = pipeline_options(task) + (", trust_remote_code=True" if brings_code else "")
+    code = f'from transformers import pipeline; print(pipeline("{task}", {model}{options})({given}))'
+    return f"python -c {shlex.quote(code)}"
+
+
+def pipeline_options(task: str) -> str:
+    """More arguments of transformers' pipeline: of each word only the first token was trained to carry its tag."""
+    return ', aggregation_strategy="first"' if task == "token-classification" else ""
+
+
+def _trusted_code(path: Path) -> bool:
+    """Whether the run was told to trust the code that came with its model; a prediction has to be told again."""
+    import yaml
+
+    config = path / "config.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
+    return bool(((settings or {}).get("model") or {}).get("trust_remote_code"))
+
+
+def _handy_texts(examples: Iterable[Any]) -> list[str]:
+    """The first short text, or pair, that a shell takes as it is; else the first one, cut."""
+    first: list[str] = []
+    for example in examples:
+        texts = [example[name] for name in ("text", "text_pair") if name in example] or [" ".join(example["words"])]
+        if isinstance(example["label"], dict):
+            texts[1] = _around_answer(texts[1], example["label"]["answer_start"])
+        if all(len(text) <= _EXAMPLE_LENGTH and not set(text) & set("'\"\\`$!") for text in texts):
+            return texts
+        first = first or [text[:_EXAMPLE_LENGTH] for text in texts]
+    return first
+
+
+def _around_answer(context: str, starts: Sequence[int]) -> str:
+    """A short part of a context, from a word before the answer on."""
+    first = max(0, (starts[0] if starts else 0) - _EXAMPLE_LENGTH // 2)
+    first += context[first:].find(" ") + 1 if first else 0
+    return context[first : first + _EXAMPLE_LENGTH]
