@@ -1,4 +1,4 @@
-"""What a checkpoint costs: seconds of training lost per save by hfscale, at once and in the background, and by Trainer.
+"""What a checkpoint costs: seconds of training lost per save, by hfscale at once or in the background, and by Trainer.
 
     python benchmarks/checkpoint.py
 

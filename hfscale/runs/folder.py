@@ -237,7 +237,8 @@ def _of_another_run(source: Path, settings: dict[str, Any], train: TrainSettings
         checkpoint, broken = newest_valid(source)
         if checkpoint is None:
             reasons = "; ".join(f"{path.name} {reason}" for path, reason in broken.items())
-            raise RunFolderError(f"--train.resume {source} holds no valid checkpoint{': ' + reasons if broken else ''}")
+            reasons = f": {reasons}" if reasons else ""
+            raise RunFolderError(f"--train.resume {source} holds no valid checkpoint{reasons}")
     else:
         try:
             checkpoint = read_checkpoint(source)

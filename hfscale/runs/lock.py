@@ -1,7 +1,7 @@
 """One run folder, one run: a lock that no dead process holds, on any file system that several machines share.
 
-`RUN/.lock` names its owner. The owner holds the file open and writes a count into it every few seconds. Another process
-may take the run over, by putting a file of its own in that place,
+`RUN/.lock` names its owner. The owner holds the file open and writes a count into it every few seconds. Another
+process may take the run over, by putting a file of its own in that place,
 
 - at once, where the owner ran on this machine and is dead, or is an earlier start of the same Slurm job: Slurm starts
   a job again elsewhere when it loses sight of a node, and what ran there may go on for a while;
@@ -115,7 +115,7 @@ class RunLock:
             write_text(self._path, self._content())
             time.sleep(_SETTLE_SECONDS)  # of two that do this at once the later one stays
         self.check()
-        self._file = open(self._path, "r+", encoding="utf-8")
+        self._file = open(self._path, "r+", encoding="utf-8")  # noqa: SIM115  (held until `release`)
         self._beats = threading.Thread(target=self._beat, name="run lock", daemon=True)
         self._beats.start()
 
@@ -169,7 +169,7 @@ class RunLock:
         if owner.place == self.owner.place:
             raise alive
         end = time.monotonic() + dead_seconds
-        sys.stderr.write(f"waiting up to {dead_seconds:.0f} s to see whether {owner}, which holds {self._run}, is alive\n")
+        sys.stderr.write(f"waiting up to {dead_seconds:.0f} s: is {owner}, which holds {self._run}, alive?\n")
         while time.monotonic() < end:
             time.sleep(min(1.0, dead_seconds / 10))
             held = read_owner(self._run)

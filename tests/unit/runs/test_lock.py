@@ -104,7 +104,7 @@ def test_a_process_elsewhere_that_counts_no_more_is_dead(
     lock.acquire(dead_seconds=0.5)
     lock.check()
     lock.release()
-    assert "to see whether process" in capsys.readouterr().err
+    assert "waiting up to 0 s: is process" in capsys.readouterr().err
 
 
 def test_a_later_start_of_the_same_job_takes_over_and_the_earlier_one_ends(
@@ -125,7 +125,7 @@ def test_a_later_start_of_the_same_job_takes_over_and_the_earlier_one_ends(
 
 
 def test_another_job_does_not_take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with holding(tmp_path, SLURM_JOB_ID="12") as old:
+    with holding(tmp_path, SLURM_JOB_ID="12"):
         monkeypatch.setenv("SLURM_JOB_ID", "13")
         monkeypatch.setenv("SLURM_RESTART_COUNT", "4")
         with pytest.raises(RunFolderError, match="is in use"):
