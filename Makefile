@@ -6,7 +6,7 @@ TORCH  := $(shell grep -m1 '^torch==' constraints.txt)
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all check format bench bench-pretrain bench-cnn constraints clean
+.PHONY: help setup quickstart test test-all check format bench bench-pretrain bench-cnn constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[quickstart,dev]'
 	@touch $@
+
+setup: $(READY) ## make the virtual environment, nothing more
 
 quickstart: $(READY) ## fine-tune a small BERT offline and compare it with two baselines
 	rm -rf runs/quickstart

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Generator
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 from hfscale.errors import disk_errno
 
+_UMASK = os.umask(0)  # can only be read by setting it, for all threads: once, before there are any
+os.umask(_UMASK)
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.(?P<kind>tmp|old)")
 
 
@@ -30,7 +33,7 @@ def naming(path: Path) -> Generator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` with `text` in one step; on failure the old file stays and nothing else is left behind."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _passing(path, "tmp")
     try:
         with naming(path), open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
@@ -70,7 +73,7 @@ def replacing_folder(path: Path) -> Generator[Path]:
         _open_to_readers(temporary)
         for inside in (*temporary.rglob("*"), temporary):
             sync(inside)
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = _passing(path, "old")
         if path.exists():
             os.rename(path, old)
         try:
@@ -81,6 +84,19 @@ def replacing_folder(path: Path) -> Generator[Path]:
             raise
         sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder that is gone at once for whoever looks, though its files take their time."""
+    gone = _passing(path, "tmp")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _passing(path: Path, kind: str) -> Path:
+    """A name beside `path` that no other process has, not even one of the same number on another machine."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{kind}")
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -114,8 +130,7 @@ def making_folder(path: Path) -> Generator[Path]:
 @contextlib.contextmanager
 def _beside(path: Path) -> Generator[Path]:
     """A new folder on the same disk as `path`; what is left of it at the end is removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _passing(path, "tmp")
     try:
         with naming(path):
             temporary.mkdir(parents=True)
@@ -126,8 +141,6 @@ def _beside(path: Path) -> Generator[Path]:
 
 def _open_to_readers(folder: Path) -> None:
     """Give all files the permissions that this process's new files have; safetensors writes its own as 0600."""
-    umask = os.umask(0)
-    os.umask(umask)
     for path in folder.rglob("*"):
         if path.is_file():
-            path.chmod(0o666 & ~umask)
+            path.chmod(0o666 & ~_UMASK)

@@ -1,7 +1,7 @@
 """Being told to stop: by SIGTERM, SIGUSR1 or Ctrl-C, agreed over all processes, without a finished step lost.
 
-Outside `deferred` a signal ends the process where it stands: nothing is in memory that the disk does not have. Inside,
-where a model is in training, the signal is only noted, and `check`, called after every forward pass, raises
+Outside `deferred` a signal ends the process where it stands: before training, or after it, when all is on disk.
+Inside, where a model is in training, the signal is only noted, and `check`, called after every forward pass, raises
 `Interrupted` on all processes at the same place, so that they can save together.
 """
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")  # Slurm sends the first and, when told to, the last
-_ONE_PRESS_SECONDS = 1.0  # a terminal and a launcher may both pass on the same Ctrl-C
+_ONE_PRESS_SECONDS = 0.25  # a terminal and a launcher may both pass on the same Ctrl-C
 
 _asked: str | None = None
-_asked_at = 0.0
+_pressed_at: float | None = None  # when Ctrl-C came first
 _deferred = False
 
 
 def watch_signals() -> None:
     """From now on SIGTERM, SIGUSR1 and Ctrl-C mean: stop, with exit status 75. Only the main thread can do this."""
-    global _asked, _deferred
-    _asked, _deferred = None, False
+    global _asked, _pressed_at, _deferred
+    _asked, _pressed_at, _deferred = None, None, False
     if threading.current_thread() is not threading.main_thread():
         return
     for name in _SIGNALS:
@@ -43,14 +43,15 @@ def watch_signals() -> None:
 
 def _note(number: int, _frame: FrameType | None) -> None:
     """Signals may come twice, from Slurm and from a launcher; only a second Ctrl-C means more than the first."""
-    global _asked, _asked_at
+    global _asked, _pressed_at
     name, now = signal.Signals(number).name, time.monotonic()
-    again = _asked is not None
-    if again and name == "SIGINT" and now - _asked_at > _ONE_PRESS_SECONDS:
+    if name == "SIGINT" and _pressed_at is not None and now - _pressed_at > _ONE_PRESS_SECONDS:
         raise KeyboardInterrupt
-    if again:
+    if name == "SIGINT" and _pressed_at is None:
+        _pressed_at = now
+    if _asked is not None:
         return
-    _asked, _asked_at = name, now
+    _asked = name
     if not _deferred:
         raise Interrupted(f"stopped by {name}; the same command starts it again")
     more = " (Ctrl-C once more stops at once)" if name == "SIGINT" else ""
@@ -64,13 +65,19 @@ def asked() -> str | None:
 
 @contextlib.contextmanager
 def deferred() -> Generator[None]:
-    """In here a signal waits for the next `check`."""
+    """In here a signal waits for the next `check`, at the latest for the end.
+
+    Raises:
+        Interrupted: at the end, where a signal came after the last `check`.
+    """
     global _deferred
     _deferred = True
     try:
         yield
     finally:
         _deferred = False
+    if _asked is not None:
+        raise Interrupted(f"stopped by {_asked}; the same command goes on")
 
 
 def check(accelerator: Accelerator) -> None:

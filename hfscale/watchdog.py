@@ -34,11 +34,13 @@ def watching(stall_seconds: float | None) -> Generator[None]:
     pet()
     faulthandler.dump_traceback_later(stall_seconds + _HELD_SECONDS, exit=True)
     ended = threading.Event()
-    threading.Thread(target=_watch, args=(stall_seconds, ended), name="watchdog", daemon=True).start()
+    thread = threading.Thread(target=_watch, args=(stall_seconds, ended), name="watchdog", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
+        thread.join()  # it must not arm the timer once more
         faulthandler.cancel_dump_traceback_later()
 
 

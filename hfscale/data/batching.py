@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hfscale.batch import NO_LABEL, Batch
-from hfscale.data.fingerprint import fingerprint
+from hfscale.data.fingerprint import content_of, fingerprint
 from hfscale.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class TrainBatches:
     @property
     def fingerprint(self) -> str:
         """Of the examples, not of their order."""
-        return fingerprint(self._rows.lengths, lambda rows: self._rows.batch(rows, filler=rows))
+        return fingerprint(self._rows.lengths, content_of(self._rows.table))
 
     def __getitem__(self, step: int) -> list[Batch]:
         """The micro-batches of optimizer step `step` (from 0, over all epochs) on this process, in order.
@@ -141,7 +141,7 @@ class _Rows:
     def __init__(self, table: Dataset, pad_token_id: int, padding_side: str, pad_multiple: int) -> None:
         self._left = padding_side == "left"
         read = [name for name in _READ if name in table.column_names]  # decoding the others costs time in every batch
-        self._table = table.with_format(None).select_columns(read)
+        self.table = table.with_format(None).select_columns(read)
         self._multiple = pad_multiple
         self._padding = {"input_ids": pad_token_id, "token_type_ids": 0}
         self.lengths = np.asarray(table["length"][:])
@@ -150,7 +150,7 @@ class _Rows:
         """The rows as one batch, or a filler batch where there are none."""
         import torch
 
-        columns: dict[str, list[Any]] = self._table[(rows if len(rows) else filler).tolist()]  # type: ignore[assignment]
+        columns: dict[str, list[Any]] = self.table[(rows if len(rows) else filler).tolist()]  # type: ignore[assignment]
         lengths = [len(ids) for ids in columns["input_ids"]]
         width = -(-max(lengths) // self._multiple) * self._multiple
         inputs = {

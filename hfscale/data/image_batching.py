@@ -14,6 +14,8 @@ from hfscale.data.fingerprint import fingerprint
 from hfscale.data.images import Images
 from hfscale.schemas import AugmentSettings
 
+_IMAGES_AT_ONCE = 1024
+
 
 class ImageTrainBatches:
     """This process's micro-batches of every optimizer step.
@@ -52,7 +54,7 @@ class ImageTrainBatches:
     @property
     def fingerprint(self) -> str:
         """Of the images and their classes, not of their order."""
-        return fingerprint(self._rows.targets, lambda rows: self._rows.batch(rows, filler=rows))
+        return fingerprint(self._rows.targets, self._rows.content())
 
     def __getitem__(self, step: int) -> list[Batch]:
         """The micro-batches of optimizer step `step` (from 0, over all epochs) on this process, in order.
@@ -113,6 +115,12 @@ class _Rows:
     def __init__(self, images: Images, mean: Sequence[float], std: Sequence[float]) -> None:
         self._images, self.num_images, self.targets = images, len(images), images.targets
         self._mean, self._std = np.array(mean, np.float32), np.array(std, np.float32)
+
+    def content(self) -> Iterator[np.ndarray]:
+        """All pixels, some images at a time."""
+        for start in range(0, self.num_images, _IMAGES_AT_ONCE):
+            numbers = np.arange(start, min(start + _IMAGES_AT_ONCE, self.num_images))
+            yield np.ascontiguousarray(self._images.pixels(numbers))
 
     def batch(self, rows: np.ndarray, filler: np.ndarray) -> Batch:
         """The rows as one batch, or a filler batch where there are none. Pixels stay channels-last in memory."""

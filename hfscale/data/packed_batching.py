@@ -48,7 +48,7 @@ class PackedTrainBatches:
             )
         self._rows = _Rows(packed, objective, pad_token_id, pad_multiple)
         self._global, self._seed = global_batch_size, seed
-        self._num_sequences, self._max_length = len(packed), packed.max_length
+        self._num_sequences, self._packed = len(packed), packed
         self._process, self._num_processes = process_index, num_processes
         self.steps_per_epoch = -(-len(packed) // global_batch_size)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
@@ -56,8 +56,7 @@ class PackedTrainBatches:
     @property
     def fingerprint(self) -> str:
         """Of the sequences, not of their order."""
-        lengths = np.full(self._num_sequences, self._max_length)
-        return fingerprint(lengths, lambda rows: self._rows.batch(rows, rows, epoch=0))
+        return fingerprint(np.array([self._num_sequences]), self._packed.content())
 
     def __getitem__(self, step: int) -> list[Batch]:
         """The micro-batches of optimizer step `step` (from 0, over all epochs), the same number on all processes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -142,6 +143,12 @@ class PackedSequences:
     def fill(self) -> float:
         """Share of all positions that hold real tokens."""
         return self.num_tokens / (len(self) * self.max_length)
+
+    def content(self) -> Iterator[np.ndarray]:
+        """All token ids, and where the pieces begin, as they lie in memory."""
+        for view in self._views:
+            yield np.ascontiguousarray(view.offsets)
+            yield np.ascontiguousarray(view.values)
 
     def target_counts(self) -> np.ndarray:
         """(largest token id + 1,) how often each token is one to predict: not the first of a piece, before which

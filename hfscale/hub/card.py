@@ -44,10 +44,20 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
         "## Training\n\n"
         f"{result['num_examples']['train']:,} examples; {result['steps']:,} steps of {config.train.global_batch_size} "
         f"({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning rate of {config.optim.lr}, "
-        f"{config.optim.schedule} schedule, seed {config.train.seed}; {result['train_seconds']:.0f} seconds on "
-        f"{result['num_processes']} process(es).\n\n"
+        f"{config.optim.schedule} schedule, seed {config.train.seed}; {time_and_changes(result)}\n\n"
         f"## Use\n\n{_usage(config)}"
     )
+
+
+def time_and_changes(result: dict[str, Any]) -> str:
+    """How long it took, and which settings were not the same in the whole run."""
+    took = f"{result['train_seconds']:.0f} seconds on {result['num_processes']} process(es)."
+    changes = [
+        f"{name} was {before} until step {change['after_step']}, then {now}"
+        for change in result.get("changed_settings", [])
+        for name, (before, now) in change["settings"].items()
+    ]
+    return f"{took} Changed in mid-run: {'; '.join(changes)}." if changes else took
 
 
 def _about_baselines(scores: dict[str, Any]) -> str:

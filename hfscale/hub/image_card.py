@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from hfscale.hub.card import is_local, last_part, score_table, shown_names
+from hfscale.hub.card import is_local, last_part, score_table, shown_names, time_and_changes
 
 
 def image_model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) -> str:
@@ -39,7 +39,7 @@ def image_model_card(config: Any, result: dict[str, Any], label_names: Sequence[
         f"{result['num_examples']['train']:,} images, from {start}; {result['steps']:,} steps of "
         f"{config.train.global_batch_size} ({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning "
         f"rate of {config.optim.lr}, {config.optim.schedule} schedule, seed {config.train.seed}; augmentation: "
-        f"{augmentation}; {result['train_seconds']:.0f} seconds on {result['num_processes']} process(es).\n\n"
+        f"{augmentation}; {time_and_changes(result)}\n\n"
         "## Use\n\n"
         "The code of the network, `cnn.py`, lies beside the weights; it needs transformers 5.\n\n"
         "```python\nfrom transformers import pipeline\n\n"

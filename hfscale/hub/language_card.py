@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from hfscale.hub.card import is_local, last_part, score_table
+from hfscale.hub.card import is_local, last_part, score_table, time_and_changes
 
 _BITS = {
     "text-generation": "`bits_per_byte` counts the bits that the model needs for a byte of text.",
@@ -32,7 +32,7 @@ def language_model_card(config: Any, result: dict[str, Any], pipeline_tag: str) 
         f"Started {start}; {result['num_tokens']['train']:,} tokens in sequences of {config.data.max_length}; "
         f"{result['steps']:,} steps of {config.train.global_batch_size} sequences ({result['epochs']:.2f} epochs), "
         f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
-        f"{config.train.seed}; {result['train_seconds']:.0f} seconds on {result['num_processes']} process(es).\n\n"
+        f"{config.train.seed}; {time_and_changes(result)}\n\n"
         "## Use\n\n"
         "```python\nfrom transformers import pipeline\n\n"
         f'pipeline("{pipeline_tag}", "PATH_OR_HUB_ID")(TEXT)\n```\n'

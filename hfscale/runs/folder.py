@@ -21,18 +21,17 @@ import json
 import shutil
 import tempfile
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from hfscale import console
 from hfscale.config import flat_settings, save_config
-from hfscale.errors import AlreadyDone, HfscaleError, RunFolderError, SettingsError, did_you_mean
+from hfscale.errors import AlreadyDone, HfscaleError, RunFolderError
 from hfscale.files import clear_leftovers, write_json
+from hfscale.runs.changes import allowed_changes, refuse_another_run, refuse_unknown_names, saved_settings
 from hfscale.runs.lock import LOCK, RunLock
-from hfscale.schemas import NEUTRAL, TrainSettings
+from hfscale.schemas import TrainSettings
 from hfscale.training.checkpoint_files import (
     BrokenCheckpoint,
     Checkpoint,
@@ -59,6 +58,8 @@ class Run:
     """By dotted name, with what the launcher chose."""
     checkpoint: Checkpoint | None
     """What to go on from."""
+    changes: dict[str, list[Any]] = field(default_factory=dict)
+    """Settings that change the mathematics from there on, as [before, now]."""
 
     def still_ours(self) -> None:
         """Raises `RunFolderError` where another process has taken the run over."""
@@ -103,26 +104,32 @@ def resolved(config: Any, accelerator: Accelerator) -> Any:
 def _claim(config: Any) -> Run:
     train: TrainSettings = config.train
     folder = Path(train.output_dir)
+    settings = flat_settings(config)
+    refuse_unknown_names(settings, train)
     _refuse_other_things(folder, train)
     _acquire(folder)
     clear_leftovers(folder)
     clear_leftovers(folder / "checkpoints")
-    settings = flat_settings(config)
-    done = finished(folder)
-    if done:
-        _refuse_changes(settings, _saved_settings(folder), folder, dataclasses.replace(train, allow_changes=None))
+    begun = (folder / "config.yaml").is_file()
+    if done := finished(folder):
+        refuse_another_run(settings, saved_settings(folder), folder)
         raise AlreadyDone(f"done       {folder} holds this run already, {done}")
     checkpoint, broken = newest_valid(folder)
     for path, reason in broken.items():
         console.warn(f"{path} {reason}; passed over")
+    changes: dict[str, list[Any]] = {}
+    if begun and checkpoint is None:
+        allowed_changes(settings, saved_settings(folder), folder, train)
     if checkpoint is not None:
-        _refuse_changes(settings, checkpoint.state()["settings"], checkpoint.folder, train)
+        changes = allowed_changes(settings, checkpoint.state()["settings"], checkpoint.folder, train)
     elif train.resume not in ("auto", "never"):
-        checkpoint = _of_another_run(Path(train.resume), settings, train)
-    elif (folder / "config.yaml").is_file():
-        _refuse_changes(settings, _saved_settings(folder), folder, train)
-        console.say(f"resumed    from the beginning: {folder} holds no {'valid ' if broken else ''}checkpoint")
-    return Run(folder, settings, checkpoint)
+        if begun and saved_settings(folder).get("train.resume") != train.resume:
+            raise RunFolderError(f"{folder} holds another run; choose another --train.output_dir")
+        checkpoint = _of_another_run(Path(train.resume))
+        changes = allowed_changes(settings, checkpoint.state()["settings"], checkpoint.folder, train)
+    elif begun:
+        console.say(f"restarted  from the beginning: {folder} holds no {'valid ' if broken else ''}checkpoint")
+    return Run(folder, settings, checkpoint, changes)
 
 
 def _refuse_other_things(folder: Path, train: TrainSettings) -> None:
@@ -183,56 +190,18 @@ def finished(folder: Path) -> str | None:
         if not result.get("complete", True):
             return None
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in list(result["metrics"].items())[:1])
-        return f"{metrics + ' ' if metrics else ''}after {result['steps']} steps"
+        best = result.get("best_step")
+        chosen = f", the best at step {best}" if best not in (None, result["steps"]) else ""
+        return f"{metrics + ' ' if metrics else ''}after {result['steps']} steps{chosen}"
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
 
-def _saved_settings(folder: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
-        return dict(_dotted(content))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        raise RunFolderError(
-            f"{folder}/config.yaml can't be read; choose another --train.output_dir, or remove it first"
-        ) from None
-
-
-def _dotted(content: dict[str, Any], prefix: str = "") -> Generator[tuple[str, Any]]:
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _dotted(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _refuse_changes(given: dict[str, Any], saved: dict[str, Any], where: Path, train: TrainSettings) -> None:
-    """Refuse to go on with other mathematics, and say what else is different."""
-    allowed = set(train.allow_changes or [])
-    for name in allowed:
-        if name not in given and name != "data":
-            near = did_you_mean(name, given)
-            raise SettingsError(f"--train.allow_changes: there is no setting {name}{near}")
-    differing = [name for name in given if given[name] != saved.get(name)]
-    refused = [name for name in differing if name not in NEUTRAL | allowed and name.split(".")[0] not in allowed]
-    if refused:
-        changes = ", ".join(f"{name} was {_shown(saved.get(name))}, is {_shown(given[name])}" for name in refused[:3])
-        more = f", and {len(refused) - 3} more" if len(refused) > 3 else ""
-        raise SettingsError(
-            f"{where} was made with other settings ({changes}{more}); give those, choose another --train.output_dir, "
-            f"or allow it: --train.allow_changes '[{', '.join(refused)}]'"
-        )
-    for name in differing:
-        if name not in ("train.output_dir", "train.resume", "train.allow_changes"):
-            console.say(f"changed    {name}: {_shown(saved.get(name))} before, {_shown(given[name])} now")
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
-
-
-def _of_another_run(source: Path, settings: dict[str, Any], train: TrainSettings) -> Checkpoint:
+def _of_another_run(source: Path) -> Checkpoint:
     """A checkpoint by its own folder, or the newest one of a run's folder."""
+    if not source.is_dir():
+        there = ", ".join(path.name for path in checkpoint_folders(source.parent.parent))
+        raise RunFolderError(f"--train.resume {source}: no such folder{f'; there are {there}' if there else ''}")
     if (source / "checkpoints").is_dir():
         checkpoint, broken = newest_valid(source)
         if checkpoint is None:
@@ -244,7 +213,6 @@ def _of_another_run(source: Path, settings: dict[str, Any], train: TrainSettings
             checkpoint = read_checkpoint(source)
         except BrokenCheckpoint as reason:
             raise RunFolderError(f"--train.resume {source} {reason}") from None
-    _refuse_changes(settings, checkpoint.state()["settings"], checkpoint.folder, train)
     return checkpoint
 
 
@@ -255,16 +223,16 @@ def open_run(run: Run, config: Any, environment: dict[str, Any], accelerator: Ac
     path = run.folder
     try:
         if accelerator.is_main_process:
+            _copy_what_came_before(run)
             save_config(resolved(config, accelerator), path / "config.yaml")
             write_json(path / "environment.json", environment)
-            _copy_what_came_before(run)
         accelerator.wait_for_everyone()
         yield
     except BaseException:
-        if accelerator.is_main_process and not _worth_keeping(path):
-            for inside in path.iterdir():
-                if inside.name != LOCK:
-                    shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
+        if accelerator.is_main_process:
+            with contextlib.suppress(OSError, RunFolderError):
+                run.still_ours()
+                _clear_unless_begun(path)
         raise
 
 
@@ -273,7 +241,10 @@ def _copy_what_came_before(run: Run) -> None:
     origin = run.checkpoint.folder.parent.parent if run.checkpoint else run.folder
     if run.checkpoint is None or origin.resolve() == run.folder.resolve():
         return
-    state = run.checkpoint.state()
+    try:
+        state = run.checkpoint.state()
+    except FileNotFoundError:
+        raise RunFolderError(f"{run.checkpoint.folder} is gone: its run goes on, and keeps newer ones") from None
     if (origin / "metrics.jsonl").is_file():
         (run.folder / "metrics.jsonl").write_bytes((origin / "metrics.jsonl").read_bytes()[: state["metrics_bytes"]])
     best = state["best"]["step"]
@@ -281,5 +252,9 @@ def _copy_what_came_before(run: Run) -> None:
         shutil.copytree(best_folder(origin, best), best_folder(run.folder, best), dirs_exist_ok=True)
 
 
-def _worth_keeping(path: Path) -> bool:
-    return (path / "metrics.jsonl").exists() or bool(checkpoint_folders(path))
+def _clear_unless_begun(path: Path) -> None:
+    if (path / "metrics.jsonl").exists() or checkpoint_folders(path):
+        return
+    for inside in path.iterdir():
+        if inside.name != LOCK:
+            shutil.rmtree(inside) if inside.is_dir() else inside.unlink()

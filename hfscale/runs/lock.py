@@ -42,7 +42,7 @@ class Owner(NamedTuple):
     """Machine, boot and process name space: where a process number means something."""
     pid: int
     started: float
-    """Seconds since the epoch by the machine's own clock; tells a process from a later one of the same number."""
+    """When the process began, in ticks since the machine did; tells it from a later one of the same number."""
     job: str | None
     """Slurm's number of the job."""
     restarts: int
@@ -55,12 +55,9 @@ class Owner(NamedTuple):
 
 def this_process() -> Owner:
     """A new owner for this process."""
-    import psutil
-
     job = os.environ.get("SLURM_JOB_ID")
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0") or "0")
-    started = psutil.Process().create_time()
-    return Owner(uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), started, job, restarts)
+    return Owner(uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), _started(os.getpid()), job, restarts)
 
 
 def read_owner(run: Path) -> tuple[Owner, int] | None:
@@ -80,14 +77,7 @@ def owner_of(run: Path) -> Owner | None:
 
 def is_dead(owner: Owner) -> bool:
     """Whether the owner ran where this process runs, and does so no more."""
-    import psutil
-
-    if owner.place != _place():
-        return False
-    try:
-        return abs(psutil.Process(owner.pid).create_time() - owner.started) > 1
-    except psutil.NoSuchProcess:
-        return True
+    return owner.place == _place() and _started(owner.pid) != owner.started
 
 
 class RunLock:
@@ -110,10 +100,12 @@ class RunLock:
             held = read_owner(self._run)
             if held is not None and held[0].pid == self.owner.pid and held[0].place == self.owner.place:
                 held = None  # this very process, which has begun another run in the same folder
-            if held is not None and not (is_dead(held[0]) or self._is_later_start(held[0])):
+            lives = held is not None and not is_dead(held[0])
+            if held is not None and lives and not self._is_later_start(held[0]):
                 self._watch(*held, dead_seconds)
             write_text(self._path, self._content())
-            time.sleep(_SETTLE_SECONDS)  # of two that do this at once the later one stays
+            # Of two that do this at once the later one stays; an earlier start that lives finds out, and ends.
+            time.sleep(2 * BEAT_SECONDS + 1 if lives else _SETTLE_SECONDS)
         self.check()
         self._file = open(self._path, "r+", encoding="utf-8")  # noqa: SIM115  (held until `release`)
         self._beats = threading.Thread(target=self._beat, name="run lock", daemon=True)
@@ -187,6 +179,7 @@ class RunLock:
                 self._file.seek(0)
                 self._file.write(f"{count:0{_COUNT_WIDTH}d}")
                 self._file.flush()
+                os.fsync(self._file.fileno())
                 self.check()
             except RunFolderError as error:
                 if self._released.is_set():
@@ -196,6 +189,20 @@ class RunLock:
                 os._exit(error.exit_status)
             except OSError:  # a file system that is away for a moment
                 continue
+
+
+def _started(pid: int) -> float:
+    """Ticks of the kernel, which no change of the clock moves; 0 for a process that is no more."""
+    try:
+        return float(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except OSError:
+        pass
+    import psutil  # where there is no /proc
+
+    try:
+        return 0.0 if Path("/proc/self/stat").exists() else round(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def _place() -> str:

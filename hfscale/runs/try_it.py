@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _EXAMPLE_LENGTH = 100  # characters
+_EXAMPLE_WORDS = 4
 
 
 def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:
@@ -56,7 +57,9 @@ def _handy_texts(examples: Iterable[Any]) -> list[str]:
         texts = [example[name] for name in ("text", "text_pair") if name in example] or [" ".join(example["words"])]
         if isinstance(example["label"], dict):
             texts[1] = _around_answer(texts[1], example["label"]["answer_start"])
-        if all(len(text) <= _EXAMPLE_LENGTH and not set(text) & set("'\"\\`$!") for text in texts):
+        texts = [text.strip() for text in texts]
+        handy = all(len(text) <= _EXAMPLE_LENGTH for text in texts) and len(" ".join(texts).split()) >= _EXAMPLE_WORDS
+        if handy and all(not set(text) & set("'\"\\`$!") for text in texts):
             return texts
         first = first or [text[:_EXAMPLE_LENGTH] for text in texts]
     return first

@@ -50,8 +50,8 @@ class TrainSettings:
     """Settings that may differ from those of the checkpoint, as in `[optim.lr, train.max_steps]`: without this,
     everything that changes the mathematics is refused."""
     stall_seconds: float | None = 1800.0
-    """Seconds without a finished forward pass after which the stacks of all processes are shown and the run ends;
-    null for no limit."""
+    """Seconds in which no forward pass was finished and no file written, after which the stacks of all processes are
+    shown and the run ends; null for no limit. Has to be longer than a checkpoint takes: the others wait for it."""
     best_metric: str | None = None
     """Validation metric that decides which model is kept; by default the task's first one."""
     early_stop: int | None = None
@@ -62,7 +62,8 @@ class TrainSettings:
     """Experiment trackers to report to, beside metrics.jsonl."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "output_dir", os.path.expanduser(self.output_dir))
+        for name in ("output_dir", "resume"):
+            object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
         require(
             self.epochs is None or self.max_steps is None,
             "--train.epochs and --train.max_steps were both given; choose one (`null` takes back a file's)",

@@ -16,17 +16,18 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import shutil
-from collections.abc import Callable, Generator
+import re
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hfscale.files import replacing_folder, write_json
+from hfscale.files import remove_folder, replacing_folder, write_json
 
 FORMAT = 1
 """Counts up with every change that an older hfscale could not read."""
 _MANIFEST, _STATE = "manifest.json", "state.json"
+_NAME = re.compile(r"(?:step|best)-(\d{6,})")
 _PACKAGES = ("hfscale", "torch", "transformers", "accelerate", "numpy")
 
 
@@ -81,8 +82,8 @@ def _numbered(run: Path, kind: str) -> list[Path]:
 
 def step_of(folder: Path) -> int | None:
     """The number in a folder's name."""
-    number = folder.name.rpartition("-")[2]
-    return int(number) if number.isdecimal() else None
+    found = _NAME.fullmatch(folder.name)
+    return int(found[1]) if found else None
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ def writing_checkpoint(
         }
         written = datetime.now(UTC).isoformat(timespec="seconds")
         manifest = {"format": FORMAT, **facts, "written": written, "versions": versions(), "files": files}
-        write_json(temporary / _MANIFEST, manifest)
+        write_json(temporary / _MANIFEST, {**manifest, "sha256": _digest(manifest)})
         allowed()
 
 
@@ -125,10 +126,10 @@ def read_checkpoint(folder: Path, with_content: bool = True) -> Checkpoint:
             raise BrokenCheckpoint(
                 f"was written by a newer hfscale ({manifest['versions']['hfscale']}, format {manifest['format']})"
             )
+        if manifest.pop("sha256") != _digest(manifest) or manifest["step"] != step_of(folder):
+            raise BrokenCheckpoint(f"is damaged: {_MANIFEST} is not as it was written")
         for name, expected in manifest["files"].items():
             _compare(folder / name, expected, with_content)
-        if not isinstance(manifest["step"], int) or _STATE not in manifest["files"]:
-            raise KeyError
     except FileNotFoundError:
         raise BrokenCheckpoint(f"has no {_MANIFEST}: it was not written to its end") from None
     except OSError as error:
@@ -149,6 +150,13 @@ def _compare(path: Path, expected: dict[str, Any], with_content: bool) -> None:
         raise BrokenCheckpoint(f"is damaged: {path.name} has another sha256 than when it was written")
 
 
+def valid_folders(run: Path) -> Iterator[Path]:
+    """The checkpoints whose files have the right size, the newest first."""
+    for folder in checkpoint_folders(run):
+        with contextlib.suppress(BrokenCheckpoint):
+            yield read_checkpoint(folder, with_content=False).folder
+
+
 def newest_valid(run: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
     """The newest valid checkpoint of a run, and why each newer one was passed over."""
     broken: dict[Path, str] = {}
@@ -160,12 +168,18 @@ def newest_valid(run: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
     return None, broken
 
 
-def remove_old_checkpoints(run: Path, keep: int) -> None:
-    """Remove all but the newest `keep` valid ones. What is broken doesn't count, and goes when it is older."""
+def remove_old_checkpoints(run: Path, keep: int, written: int) -> None:
+    """Of those up to the step that was just `written`, and whose content was not read again, keep the newest `keep`.
+
+    What is broken doesn't count, and goes when it is older. Later steps stay: they may be a newer hfscale's, and what
+    is damaged in them would only be found by reading all of it.
+    """
     valid = 0
     for folder in checkpoint_folders(run):
+        if (step_of(folder) or 0) > written:
+            continue
         if valid >= keep:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             continue
         with contextlib.suppress(BrokenCheckpoint):
             read_checkpoint(folder, with_content=False)
@@ -174,13 +188,17 @@ def remove_old_checkpoints(run: Path, keep: int) -> None:
 
 def remove_old_best(run: Path, best_step: int) -> None:
     """Remove the best models before `best_step` that no valid checkpoint refers to."""
-    wanted = {best_step}
+    wanted: set[int | None] = {best_step}
     for folder in checkpoint_folders(run):
         with contextlib.suppress(BrokenCheckpoint):
             wanted.add(read_checkpoint(folder, with_content=False).manifest.get("best_step"))
     for folder in best_folders(run):
         if step_of(folder) not in wanted:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from safetensors.torch import save_file
 
-from hfscale import console
+from hfscale import console, watchdog
 from hfscale.files import write_json
 from hfscale.training.checkpoint_files import Checkpoint, checkpoint_folder, remove_old_checkpoints, writing_checkpoint
 
@@ -28,6 +28,8 @@ class RunFolder(Protocol):
     """By dotted name; those of a checkpoint are compared with them."""
     checkpoint: Checkpoint | None
     """What to go on from."""
+    changes: dict[str, list[Any]]
+    """Settings that change the mathematics from there on, as [before, now]."""
 
     def still_ours(self) -> None:
         """Raises `RunFolderError` where another process has taken the run over."""
@@ -52,8 +54,9 @@ class CheckpointWriter(threading.Thread):
         with writing_checkpoint(folder, self._state, self._facts, self._run.still_ours) as temporary:
             for name, content in tensors.items():
                 save_file({key: tensor.contiguous() for key, tensor in content.items()}, temporary / name)
+                watchdog.pet()
             write_json(temporary / RANDOM, self._random)
-        remove_old_checkpoints(self._run.folder, self._keep)
+        remove_old_checkpoints(self._run.folder, self._keep, self._facts["step"])
 
     def begin(self, live: dict[str, dict[str, Tensor]], buffers: dict[str, Tensor], copies: dict[str, Tensor]) -> None:
         """Write in the background. The live tensors are copied there, into `copies`, while they don't change: until

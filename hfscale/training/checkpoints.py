@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -18,6 +19,7 @@ from hfscale.training.checkpoint_files import (
     Checkpoint,
     checkpoint_folders,
     read_checkpoint,
+    valid_folders,
 )
 from hfscale.training.checkpoint_writer import MODEL, OPTIMIZER, RANDOM, CheckpointWriter, RunFolder
 from hfscale.training.state import (
@@ -89,6 +91,22 @@ class Checkpoints:
         if self._writer:
             self._writer.finish(complain=error is None)
 
+    @property
+    def of_another_run(self) -> bool:
+        """Whether the checkpoint to go on from is another run's, of which this one is a branch."""
+        return self._run is not None and self.origin.resolve() != self._run.folder.resolve()
+
+    @property
+    def origin(self) -> Path:
+        """Folder of the run whose checkpoint this one goes on from."""
+        assert self._run is not None and self._run.checkpoint is not None
+        return self._run.checkpoint.folder.parent.parent
+
+    @property
+    def changes(self) -> dict[str, list[Any]]:
+        """Settings that change the mathematics from the checkpoint on, as [before, now]."""
+        return self._run.changes if self._run else {}
+
     def versions_before(self) -> dict[str, str]:
         """Of the packages that wrote the checkpoint which this run goes on from."""
         assert self._run is not None and self._run.checkpoint is not None
@@ -97,8 +115,9 @@ class Checkpoints:
     def say_what_is_left(self, best: BestModel) -> None:
         """Where the work is that a run has done when it fails."""
         left = []
-        if self._run is not None and checkpoint_folders(self._run.folder):
-            left.append(f"the same command goes on from {checkpoint_folders(self._run.folder)[0]}")
+        newest = next(valid_folders(self._run.folder), None) if self._run is not None else None
+        if newest is not None:
+            left.append(f"the last checkpoint is {newest}, and the same command goes on from there")
         if best.step is not None:
             left.append(f"the best model so far (step {best.step}) is in {best.folder}")
         if left:
@@ -113,7 +132,7 @@ class Checkpoints:
         if self._run is None or not self._accelerator.is_main_process:
             return
         model, checkpoint = estimated_bytes(self._model, self._optimizer)
-        need = (1 if self._run.checkpoint else 2) * checkpoint + 2 * model
+        need = (1 if checkpoint_folders(self._run.folder) else 2) * checkpoint + 2 * model
         free = shutil.disk_usage(self._run.folder).free
         if free < need:
             raise RunFolderError(

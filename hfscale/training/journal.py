@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tqdm import tqdm
 
 from hfscale import console
-from hfscale.files import naming
+from hfscale.files import naming, sync
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,8 +49,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         if self._accelerator.is_main_process and self._path.exists():
-            with open(self._path, "r+b") as file:  # the steps since the checkpoint are made, and written, once more
-                file.truncate(self._progress.metrics_bytes)
+            self._cut()
         shown = {name: value if isinstance(value, _SHOWN) else str(value) for name, value in self._settings.items()}
         self._accelerator.init_trackers("hfscale", config=shown, init_kwargs=self._tracker_options())
         hidden = not (self._accelerator.is_main_process and console.is_terminal())
@@ -77,9 +76,20 @@ class Journal:
             "wandb": {"id": self._progress.tracker_run, "resume": "allow"},
         }
 
-    def num_bytes(self) -> int:
-        """How long `metrics.jsonl` is."""
-        return self._path.stat().st_size if self._path.exists() else 0
+    def _cut(self) -> None:
+        """Take back the lines since the checkpoint: those steps are made, and written, once more."""
+        kept = self._path.read_bytes()[: self._progress.metrics_bytes]
+        if len(kept) < self._progress.metrics_bytes:
+            console.warn(f"{self._path} has lost some lines before the checkpoint")
+        with open(self._path, "r+b") as file:
+            file.truncate(kept.rfind(b"\n") + 1)
+
+    def sync(self) -> int:
+        """Wait until the disk has what was written; returns the length of `metrics.jsonl`."""
+        if not (self._accelerator.is_main_process and self._path.exists()):
+            return 0
+        sync(self._path)
+        return self._path.stat().st_size
 
     def peak_fraction(self, rate: Rate) -> float | None:
         """Share of the measured matrix-multiply peak that training on real tokens uses; None where not countable."""

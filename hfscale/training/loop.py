@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from accelerate.utils import set_seed
@@ -22,7 +22,7 @@ from hfscale.training.dropout import use_lane_dropout
 from hfscale.training.journal import Journal
 from hfscale.training.progress import Progress
 from hfscale.training.schedules import learning_rate, warmup_steps
-from hfscale.training.step import train_step
+from hfscale.training.step import StepStats, train_step
 from hfscale.training.throughput import measure
 from hfscale.watchdog import watching
 
@@ -80,6 +80,8 @@ class FitResult(NamedTuple):
     stopped_early: bool
     resumed_from: str | None
     """Name of the checkpoint that this process went on from."""
+    changed_settings: list[dict[str, Any]]
+    """What was changed in mid-run, and after which step; empty but for `train.allow_changes`."""
 
 
 def fit(
@@ -133,7 +135,7 @@ def fit(
     rate, done = progress.meter.total(), progress.step
     return FitResult(
         done, done / batches.steps_per_epoch, *rate, journal.peak_fraction(rate), best.step, done < total_steps,
-        progress.resumed_from,
+        progress.resumed_from, progress.changes,
     )  # fmt: skip
 
 
@@ -153,6 +155,8 @@ class _Loop:
     progress: Progress
     checkpoints: Checkpoints
     journal: Journal
+    saved: tuple[int, StepStats | None] | None = None
+    """Step of the newest checkpoint, and what it says of a step that is not recorded yet."""
     before_step: Volatile | None = None
     """What the step that is being made has changed already, as it was before."""
 
@@ -165,6 +169,8 @@ class _Loop:
                 if progress.unrecorded is None:
                     self._train()
                 self._record()
+            self._save(wait=True)  # what comes after training may be stopped, too
+            interruption.check(self.accelerator)
         except Interrupted as stop:
             self._save(wait=True)
             where = f"step {progress.step} of {progress.total_steps}"
@@ -223,8 +229,13 @@ class _Loop:
                 self._save()
 
     def _save(self, wait: bool = False) -> None:
+        """Unless it has just been done; `wait` until it is."""
         progress = self.progress
-        progress.metrics_bytes = self.journal.num_bytes()
+        place = (progress.step, progress.unrecorded)
+        if place == self.saved:
+            return self.checkpoints.join()
+        self.saved = place
+        progress.metrics_bytes = self.journal.sync()
         epoch = progress.step / self.batches.steps_per_epoch
         facts = {
             "step": progress.step, "total_steps": progress.total_steps, "epoch": epoch, "best_step": progress.best.step

@@ -39,6 +39,8 @@ class Progress:
     """How long `metrics.jsonl` was."""
     resumed_from: str | None = None
     """Name of the checkpoint that this process went on from."""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    """Settings that were changed on the way: `after_step`, and `settings` with [before, now] by name."""
 
     def state_dict(self) -> dict[str, Any]:
         """For `state.json`."""
@@ -50,6 +52,7 @@ class Progress:
             "meter": self.meter.state_dict(),
             "tracker_run": self.tracker_run,
             "metrics_bytes": self.metrics_bytes,
+            "changes": self.changes,
         }
 
     def restore(self, checkpoints: Checkpoints, train: TrainSettings) -> None:
@@ -61,7 +64,9 @@ class Progress:
         state = checkpoints.load()
         if state is None:
             return
-        self.step, self.tracker_run, self.metrics_bytes = state["step"], state["tracker_run"], state["metrics_bytes"]
+        self.step, self.metrics_bytes = state["step"], state["metrics_bytes"]
+        if not checkpoints.of_another_run:
+            self.tracker_run = state["tracker_run"]
         name = self.resumed_from = f"step-{self.step:06d}"
         allowed = any(setting.split(".")[0] == "data" for setting in train.allow_changes or [])
         if state["data"] != self.facts["data"] and not allowed:
@@ -72,7 +77,11 @@ class Progress:
         self.unrecorded = None if state["unrecorded"] is None else StepStats(**state["unrecorded"])
         self.best.load_state_dict(state["best"])
         self.meter.load_state_dict(state["meter"])
-        console.say(f"resumed    from {name} of {self.total_steps} steps")
+        self.changes = state["changes"]
+        if checkpoints.changes:
+            self.changes = [*self.changes, {"after_step": self.step, "settings": checkpoints.changes}]
+        source = f" of {checkpoints.origin}" if checkpoints.of_another_run else ""
+        console.say(f"resumed    from {name}{source}; {self.total_steps} steps in all")
         self._say_what_differs(state, checkpoints)
 
     def _say_what_differs(self, state: dict[str, Any], checkpoints: Checkpoints) -> None:

@@ -54,7 +54,7 @@ def test_full_in_the_midst(tmp_path: Path, tiny_disk: Path, free_bytes: int) -> 
     assert finished.returncode == 2, finished.stdout + finished.stderr
     warning, error = finished.stderr.splitlines()
     assert error.startswith("error: the disk is full at ") and str(tiny_disk / "run") in error
-    assert f"the same command goes on from {tiny_disk}/run/checkpoints/step-00000" in warning
+    assert f"the last checkpoint is {tiny_disk}/run/checkpoints/step-00000" in warning
     assert not [path for path in (tiny_disk / "run").rglob("*.tmp")]
     for folder in checkpoint_folders(tiny_disk / "run"):
         read_checkpoint(folder)

@@ -45,12 +45,14 @@ def kill_in_a_moment(running: WarmRun, log: Path, run: Path | None, moment: floa
     return True
 
 
-MANY = pytest.param(50, 500, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+MANY = pytest.param(50, 500, False, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+BEHIND = pytest.param(15, 200, True, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
 
 
-@pytest.mark.parametrize("kills, steps", [(5, 60), MANY])
-def test_killed_again_and_again(tmp_path: Path, kills: int, steps: int) -> None:
+@pytest.mark.parametrize("kills, steps, background", [(5, 60, False), BEHIND, MANY])
+def test_killed_again_and_again(tmp_path: Path, kills: int, steps: int, background: bool) -> None:
     words, draw = words_for(tmp_path, steps), random.Random(kills)
+    words += ["--train.save_in_background", str(background).lower()]
     reference = WarmRun((*words, "--train.output_dir", tmp_path / "whole"), tmp_path / "whole_log", {}).wait()
     assert reference.returncode == 0, reference.stdout + reference.stderr
     run, done, in_a_save = tmp_path / "killed", 0, 0

@@ -64,6 +64,11 @@ class Training:
     def run(self, name: str, *more: Any, **hooks: Any) -> Any:
         return self.begin(name, *more, **hooks).wait()
 
+    def steps_of_last(self, name: str) -> list[str]:
+        """Lines of the trace that the last run of this name added."""
+        lines = (self.folder / f"{name}.trace").read_text().splitlines()
+        return lines[STEPS:]
+
     def order(self, name: str) -> dict[int, Any]:
         """What each step learned from; a step that was made twice counts as made last."""
         lines = (self.folder / f"{name}.trace").read_text().splitlines()
@@ -107,10 +112,10 @@ def test_killed_twice_is_as_if_never_stopped(training: Training) -> None:
     """With accumulation, dropout, and both kills behind a checkpoint, in another epoch each."""
     killed = [training.run("killed", "--train.save_steps", 3, signal_in_training=("SIGKILL", n)) for n in (21, 30)]
     assert [end.returncode for end in killed] == [-9, -9]
-    assert "resumed    from step-000003 of 17" in killed[1].stdout
+    assert "resumed    from step-000003; 17 steps in all" in killed[1].stdout
     finished = training.run("killed", "--train.save_steps", 3)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "resumed    from step-000009 of 17" in finished.stdout
+    assert "resumed    from step-000009; 17 steps in all" in finished.stdout
     training.assert_equal("killed")
     assert result(training.folder / "killed")["resumed_from"] == "step-000009"
     assert list(training.order("killed").values()) == training.reference_order
@@ -178,16 +183,20 @@ def test_a_damaged_checkpoint_is_passed_over(bert_training: Training, capsys: py
     content = bytearray(path.read_bytes())
     content[-10] ^= 1
     path.write_bytes(content)
-    main(["doctor", str(run)])
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(run)])
+    assert ended.value.code == 1
     told = capsys.readouterr().out
-    assert "step-000006  not valid: is damaged: optimizer.safetensors has another sha256" in told
+    assert "step-000006  not valid: it is damaged: optimizer.safetensors has another sha256" in told
     assert "step-000003  valid: step 3 of 17" in told
     assert "next       the same command goes on from step-000003" in told and ": interrupted" in told
     finished = bert_training.run("damaged", "--train.save_steps", 3)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "step-000006 is damaged" in finished.stderr and "resumed    from step-000003" in finished.stdout
     bert_training.assert_equal("damaged")
-    main(["doctor", str(run)])
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(run)])
+    assert ended.value.code == 0
     assert "nothing left to do" in capsys.readouterr().out
 
 
@@ -225,6 +234,11 @@ def test_another_run_branches_off(bert_training: Training) -> None:
     other = bert_training.run("faster", "--train.resume", run, *allowed)
     assert other.returncode == 0, other.stdout + other.stderr
     assert "changed    optim.lr: 0.005 before, 0.001 now" in other.stdout
+    (changed,) = result(bert_training.folder / "faster")["changed_settings"]
+    assert changed == {"after_step": 6, "settings": {"optim.lr": [0.005, 0.001], "train.max_steps": [17, 20]}}
+    card = (bert_training.folder / "faster" / "model" / "README.md").read_text()
+    assert "optim.lr was 0.005 until step 6, then 0.001" in card
+    assert result(bert_training.folder / "branch")["changed_settings"] == []
     assert [record["step"] for record in records(bert_training.folder / "faster")] == list(range(1, 21))
 
 
@@ -234,6 +248,28 @@ def test_told_to_stop_before_training(bert_training: Training, name: str) -> Non
     assert stopped.returncode == 75, stopped.stdout + stopped.stderr
     assert stopped.stderr == f"stopped by {name}; the same command starts it again\n"
     assert not (bert_training.folder / "early").exists()
+
+
+def test_told_to_stop_after_the_last_step(bert_training: Training) -> None:
+    """Training is over and saved; what comes after it is made by the process that goes on."""
+    stopped = bert_training.run("late", signal_in_evaluation=("SIGTERM", 3))
+    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
+    assert not (bert_training.folder / "late" / "result.json").exists()
+    finished = bert_training.run("late")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "resumed    from step-000017; 17 steps in all" in finished.stdout
+    assert not bert_training.steps_of_last("late")
+    bert_training.assert_equal("late")
+
+
+def test_metrics_that_lost_lines(bert_training: Training) -> None:
+    """After a power failure the file may be shorter than it was when the checkpoint was written."""
+    metrics = stopped_run(bert_training, "short") / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:500])
+    finished = bert_training.run("short")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "has lost some lines before the checkpoint" in finished.stderr
+    assert [record["step"] for record in records(metrics.parent)][-11:] == list(range(7, 18))
 
 
 def test_two_runs_in_one_folder(bert_training: Training) -> None:

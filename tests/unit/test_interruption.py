@@ -39,23 +39,23 @@ def test_outside_of_training_it_ends_at_once(name: str, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_in_training_it_waits_for_the_forward_pass(name: str) -> None:
-    with interruption.deferred():
+    with pytest.raises(Interrupted, match=f"stopped by {name}"), interruption.deferred():
         interruption.check(ALONE)
         for _ in range(3 if name != "SIGINT" else 1):
             os.kill(os.getpid(), getattr(signal, name))
         assert interruption.asked() == name
-        with pytest.raises(Interrupted, match=f"stopped by {name}"):
-            interruption.check(ALONE)
+        interruption.check(ALONE)
+        pytest.fail("not stopped")
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with interruption.deferred():
+    with pytest.raises(KeyboardInterrupt), interruption.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # the same press, passed on by a launcher
+        assert interruption.asked() == "SIGINT"
         monkeypatch.setattr(interruption, "_ONE_PRESS_SECONDS", 0)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
 
 
 def test_no_library_swallows_it() -> None:
@@ -67,7 +67,18 @@ def test_no_library_swallows_it() -> None:
             pytest.fail("swallowed")
 
 
-def test_outside_of_training_a_check_stops_nothing() -> None:
-    with interruption.deferred():
+def test_a_signal_after_the_last_check_stops_at_the_end() -> None:
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"), interruption.deferred():
+        interruption.check(ALONE)
         os.kill(os.getpid(), signal.SIGTERM)
-    interruption.check(ALONE)
+
+
+def test_the_first_ctrl_c_after_another_signal_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is saving by then."""
+    monkeypatch.setattr(interruption, "_ONE_PRESS_SECONDS", 0)
+    with pytest.raises(Interrupted), interruption.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)

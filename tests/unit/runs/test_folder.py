@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from hfscale.errors import AlreadyDone, HfscaleError, RunFolderError, SettingsError
 from hfscale.runs import Run, claim, complete_run, open_run
+from hfscale.runs.changes import allowed_changes
 from hfscale.schemas import OptimSettings, TrainSettings
 from hfscale.training.checkpoint_files import best_folder, checkpoint_folder, writing_checkpoint
 
@@ -47,9 +48,8 @@ def begun(folder: Path, accelerator: Accelerator, steps: tuple[int, ...] = (), *
     with open_run(run, config, {}, accelerator):
         for step in steps:
             state = {"settings": run.settings, "best": {"step": None}, "metrics_bytes": 3 * step, "step": step}
-            with writing_checkpoint(
-                checkpoint_folder(folder, step), state, {"step": step, "best_step": None}, lambda: None
-            ) as temporary:
+            facts = {"step": step, "best_step": None}
+            with writing_checkpoint(checkpoint_folder(folder, step), state, facts, lambda: None) as temporary:
                 (temporary / "model.safetensors").write_bytes(b"weights")
     (folder / "metrics.jsonl").write_text("{}\n" * 20)
     return run
@@ -137,7 +137,7 @@ def test_without_a_checkpoint_it_begins_anew(
 ) -> None:
     begun(tmp_path, accelerator)
     assert claim(config_for(tmp_path), accelerator).checkpoint is None
-    assert f"from the beginning: {tmp_path} holds no checkpoint" in capsys.readouterr().out
+    assert f"restarted  from the beginning: {tmp_path} holds no checkpoint" in capsys.readouterr().out
 
 
 def test_never_refuses_what_is_there(tmp_path: Path, accelerator: Accelerator) -> None:
@@ -154,7 +154,29 @@ def test_other_mathematics_is_refused_by_name(tmp_path: Path, accelerator: Accel
     for part in ("train.seed was 0, is 1", "optim.lr was 0.001, is 0.002", "allow_changes '[train.seed, optim.lr]'"):
         assert part in message
     assert "optim.lr" in refusal(SettingsError, with_train(config, allow_changes=["train.seed"]), accelerator)
-    claim(with_train(config, allow_changes=["train.seed", "optim.lr"]), accelerator)
+    run = claim(with_train(config, allow_changes=["train.seed", "optim.lr"]), accelerator)
+    assert run.changes == ({"train.seed": [0, 1], "optim.lr": [1e-3, 2e-3]} if steps else {})
+
+
+def test_the_loser_of_a_folder_leaves_it_alone(tmp_path: Path, accelerator: Accelerator) -> None:
+    config = config_for(tmp_path)
+    with pytest.raises(RuntimeError), open_run(claim(config, accelerator), config, {}, accelerator):
+        (tmp_path / ".lock").write_text("1\n{}")
+        raise RuntimeError
+    assert (tmp_path / "config.yaml").exists()
+
+
+def test_another_runs_folder_is_no_branch(tmp_path: Path, accelerator: Accelerator) -> None:
+    begun(tmp_path / "a", accelerator, steps=(2,))
+    begun(tmp_path / "b", accelerator)
+    config = config_for(tmp_path / "b", resume=str(tmp_path / "a"))
+    assert "holds another run" in refusal(RunFolderError, config, accelerator)
+
+
+def test_a_block_that_is_left_out_is_another_setting(tmp_path: Path) -> None:
+    train = TrainSettings(output_dir="x")
+    with pytest.raises(SettingsError, match=r"lora\.r was 8, is null"):
+        allowed_changes({"optim.lr": 1.0, "lora": None}, {"optim.lr": 1.0, "lora.r": 8}, tmp_path, train)
 
 
 def test_a_name_that_allows_nothing_is_refused(tmp_path: Path, accelerator: Accelerator) -> None:
@@ -180,7 +202,8 @@ def test_a_complete_run_has_nothing_left_to_do(tmp_path: Path, accelerator: Acce
     message = refusal(AlreadyDone, config_for(tmp_path), accelerator)
     assert "holds this run already, accuracy 0.812 after 40 steps" in message
     other = config_for(tmp_path, optim={"lr": 1e-3}, allow_changes=["optim.lr"])
-    assert "optim.lr" in refusal(SettingsError, other, accelerator)
+    message = refusal(SettingsError, other, accelerator)
+    assert f"go on from this complete run there: --train.resume {tmp_path}" in message and "optim.lr" in message
     assert "a finished run, accuracy 0.812" in refusal(
         RunFolderError, config_for(tmp_path, resume="never"), accelerator
     )
@@ -202,7 +225,8 @@ def test_another_run_is_gone_on_with_in_a_new_folder(tmp_path: Path, accelerator
 
 
 @pytest.mark.parametrize(
-    "source, words", [("nowhere", "has no manifest.json"), ("empty", "holds no valid checkpoint")]
+    "source, words",
+    [("nowhere", "no such folder"), ("empty", "holds no valid checkpoint"), ("empty/checkpoints", "has no manifest")],
 )
 def test_nothing_to_go_on_from_is_refused(tmp_path: Path, accelerator: Accelerator, source: str, words: str) -> None:
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)

@@ -53,8 +53,14 @@ def flip(folder: Path) -> None:
 
 def newer(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["format"], manifest["versions"]["hfscale"] = 99, "7.0"
+    manifest["format"], manifest["versions"]["hfscale"], manifest["files"] = 99, "7.0", "elsewhere"
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
 
 
 def no_file(folder: Path) -> None:
@@ -75,6 +81,10 @@ DAMAGE = {
         "has a manifest.json that makes no sense",
     ),
     "another kind of manifest": (lambda folder: (folder / "manifest.json").write_text("[1]"), "makes no sense"),
+    "a flipped digit in the manifest": (
+        lambda folder: rewrite(folder / "manifest.json", '"best_step": null', '"best_step": 4'),
+        "is damaged: manifest.json is not as it was written",
+    ),
     "a newer version": (newer, "was written by a newer hfscale (7.0, format 99)"),
     "what can't be read": (no_file, "can't be read: Is a directory"),
 }
@@ -131,18 +141,37 @@ def test_one_whose_run_was_taken_over_gets_no_name(tmp_path: Path) -> None:
 def test_the_newest_stay(tmp_path: Path) -> None:
     for step in (100, 200, 300, 1_000_000):
         write(tmp_path, step)
-    remove_old_checkpoints(tmp_path, 2)
+    remove_old_checkpoints(tmp_path, 2, 1_000_000)
     assert names(tmp_path) == ["step-000300", "step-1000000"]
+
+
+def test_what_was_just_written_stays(tmp_path: Path) -> None:
+    """The newer one is damaged in a way that only its content shows: it was passed over when the run went on."""
+    write(tmp_path, 400)
+    flip(write(tmp_path, 500))
+    write(tmp_path, 450)
+    remove_old_checkpoints(tmp_path, 1, 450)
+    assert names(tmp_path) == ["step-000450", "step-000500"]
+    found, _ = newest_valid(tmp_path)
+    assert found is not None and found.step == 450
+
+
+def test_what_a_person_put_beside_them_stays(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "step-backup-000100").mkdir(parents=True)
+    for step in (200, 300):
+        write(tmp_path, step)
+    remove_old_checkpoints(tmp_path, 1, 300)
+    assert names(tmp_path) == ["step-000300", "step-backup-000100"]
 
 
 def test_a_broken_one_takes_no_valid_ones_place(tmp_path: Path) -> None:
     for step in (100, 200, 300):
         write(tmp_path, step)
     (checkpoint_folder(tmp_path, 300) / "random.json").write_text("[1, 2]")
-    remove_old_checkpoints(tmp_path, 1)
+    remove_old_checkpoints(tmp_path, 1, 300)
     assert names(tmp_path) == ["step-000200", "step-000300"]
     write(tmp_path, 400)
-    remove_old_checkpoints(tmp_path, 1)
+    remove_old_checkpoints(tmp_path, 1, 400)
     assert names(tmp_path) == ["step-000400"]
 
 
@@ -153,6 +182,6 @@ def test_best_models_stay_as_long_as_a_checkpoint_needs_them(tmp_path: Path) -> 
     write(tmp_path, 300, best_step=250)
     remove_old_best(tmp_path, 250)
     assert names(tmp_path) == ["best-000150", "best-000250", "step-000200", "step-000300"]
-    remove_old_checkpoints(tmp_path, 1)
+    remove_old_checkpoints(tmp_path, 1, 300)
     remove_old_best(tmp_path, 250)
     assert names(tmp_path) == ["best-000250", "step-000300"]
