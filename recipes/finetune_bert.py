@@ -79,15 +79,13 @@ def main(config: Config) -> None:
         held_out = data.EvalBatches(split, batch_size=config.train.eval_batch_size, **shared)
         return evaluation.score_classifier(accelerator, model, held_out, split, labels)
 
-    # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved before anything else
+    # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved in `model/`
     optimizer = training.build_optimizer(model, config.optim)
     loss_fn = training.classification_loss(config.task)
     evaluate = (lambda model: score(model, encoded.validation)) if encoded.validation else None
     save = partial(models.save_text_classifier, classifier)
     with runs.open_run(run, config, launch.environment(accelerator), accelerator):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
-        if accelerator.is_main_process:
-            save(folder / "model")
 
     # 6. Evaluate on rows that no gradient came from; the result is on disk before anything else is tried
     held_out = encoded.held_out

@@ -90,15 +90,13 @@ def main(config: Config) -> None:
         rows = data.PackedEvalBatches(held_out, mask, batch_size=config.train.eval_batch_size, **shared)
         return evaluation.score_language_model(accelerator, trained, rows, held_out.tokens_per_byte)
 
-    # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved before anything else
+    # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved in `model/`
     optimizer = training.build_optimizer(model, config.optim)
     loss_fn = training.language_model_loss
     evaluate = score if held_out else None
     save = partial(models.save_language_model, language_model)
     with runs.open_run(run, config, launch.environment(accelerator), accelerator):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
-        if accelerator.is_main_process:
-            save(folder / "model")
 
     # 6. Evaluate on text that no gradient came from; the result is on disk before anything else is tried
     result = runs.result(accelerator, model, fitted, metrics=score(model) if held_out else {})

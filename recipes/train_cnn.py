@@ -88,15 +88,13 @@ def main(config: Config) -> None:
         held_out = data.ImageEvalBatches(images, batch_size=config.train.eval_batch_size, **shared)
         return evaluation.score_classifier(accelerator, model, held_out, images, labels)
 
-    # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved before anything else
+    # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved in `model/`
     optimizer = training.build_optimizer(model, config.optim)
     loss_fn = training.classification_loss(labels.task, config.label_smoothing)
     evaluate = (lambda model: score(model, splits.validation)) if splits.validation else None
     save = partial(models.save_image_classifier, classifier)
     with runs.open_run(run, config, launch.environment(accelerator), accelerator):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
-        if accelerator.is_main_process:
-            save(folder / "model")
 
     # 6. Evaluate on images that no gradient came from; the result is on disk before anything else is tried
     held_out = splits.held_out

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _RIGHT = "accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes {n} RECIPE ..."
 _PATIENCE = timedelta(hours=2)  # the first process may read and tokenize that long while the others wait
 _SHARDERS = {
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
@@ -43,7 +42,13 @@ def start(train: TrainSettings) -> Accelerator:
     interruption.watch_signals()
     trackers = _installed(train.trackers or [])
     import torch
-    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate import Accelerator
+
+    sharded = _flag(os.environ, "ACCELERATE_USE_DEEPSPEED")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed, which would complain about it
+    if sharded:
+        _prepare_deepspeed(torch.cuda.is_available())
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # DistributedDataParallel imports it, and where it is imported after the group began it keeps it for good
@@ -59,17 +64,38 @@ def start(train: TrainSettings) -> Accelerator:
     if precision not in ("fp32", "bf16"):
         raise LaunchError(f"mixed_precision {precision} is not supported; use bf16, or no")
     accelerator = Accelerator(
-        cpu=on_cpu,
+        cpu=on_cpu and not sharded,  # with it accelerate would silently not shard
         mixed_precision="no" if precision == "fp32" else precision,
         log_with=trackers or None,
         project_dir=train.output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        kwargs_handlers=[_process_group(sharded and on_cpu)],
     )
+    if sharded:
+        # Else transformers shards a model while it loads it, and it can't be tried, counted or given a new head.
+        plugin: Any = accelerator.state.deepspeed_plugin
+        plugin.dschf = None
     refuse_strangers(accelerator.num_processes, os.environ, _launcher_arguments())
     console.say(f"running    {_describe(accelerator, precision)}")
     if on_cpu and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         console.warn("this CPU has no bf16 arithmetic: bf16 is emulated, many times slower than fp32")
     return accelerator
+
+
+def _process_group(over_gloo: bool) -> Any:
+    from accelerate import InitProcessGroupKwargs
+
+    return InitProcessGroupKwargs(timeout=_PATIENCE, **({"backend": "gloo"} if over_gloo else {}))
+
+
+def _prepare_deepspeed(has_gpu: bool) -> None:
+    """On a machine without a GPU DeepSpeed would compile an exchange of its own over shared memory, for a minute; gloo
+    does without."""
+    if importlib.util.find_spec("deepspeed") is None:
+        raise MissingExtraError("ZeRO comes with an extra: pip install 'hfscale[deepspeed]'")
+    import deepspeed.ops
+
+    if not has_gpu:
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def finish(accelerator: Accelerator) -> None:
@@ -88,15 +114,18 @@ def refuse_unsupported(environ: Mapping[str, str]) -> None:
     Raises:
         LaunchError: for sharding, or gradient accumulation in the launcher's settings.
     """
+    number = environ.get("WORLD_SIZE", 2)
     for variable, name in _SHARDERS.items():
         if _flag(environ, variable):
-            off = " (and ACCELERATE_USE_CPU would turn it into plain DDP without a word)" * _flag(
-                environ, "ACCELERATE_USE_CPU"
-            )
             raise LaunchError(
-                f"this launch asks for {name}, which hfscale does not run yet{off}; "
-                f"use {_RIGHT.format(n=environ.get('WORLD_SIZE', 2))}"
+                f"this launch asks for {name}, which hfscale does not run yet; use {_RIGHT.format(n=number)}"
             )
+    if _flag(environ, "ACCELERATE_USE_DEEPSPEED") and _flag(environ, "ACCELERATE_USE_CPU"):
+        right = _RIGHT.replace("ddp", "zero2").format(n=number)
+        raise LaunchError(
+            "ACCELERATE_USE_CPU (use_cpu: true) would turn DeepSpeed into plain DDP without a word; leave it out: "
+            f"{right}"
+        )
     steps = environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps != "1":
         raise LaunchError(

@@ -145,11 +145,14 @@ def _refuse_untrained(name: str, info: dict[str, Any]) -> None:
         )
 
 
-def save_image_classifier(classifier: ImageClassifier, folder: Path) -> None:
-    """Write a plain Hugging Face folder, whole or not at all: safetensors, config, processor, and their code."""
+def save_image_classifier(classifier: ImageClassifier, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write a plain Hugging Face folder, whole or not at all: safetensors, config, processor, and their code.
+
+    `weights` stand in for those of the model where it is sharded.
+    """
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar for a single small file
     with replacing_folder(folder) as temporary:
-        classifier.model.save_pretrained(temporary)
+        classifier.model.save_pretrained(temporary, state_dict=weights)
         classifier.processor.save_pretrained(temporary)

@@ -88,10 +88,11 @@ def find_tokenizer(
     return load_or_train_tokenizer(tokenizer, train, reader, max_length)
 
 
-def save_language_model(language_model: LanguageModel, folder: Path) -> None:
-    """Write a plain Hugging Face folder, whole or not at all: safetensors, config and tokenizer."""
+def save_language_model(language_model: LanguageModel, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write a plain Hugging Face folder, whole or not at all: safetensors, config and tokenizer. `weights` stand
+    in for those of the model where it is sharded."""
     with replacing_folder(folder) as temporary:
-        language_model.model.save_pretrained(temporary)
+        language_model.model.save_pretrained(temporary, state_dict=weights)
         language_model.tokenizer.save_pretrained(temporary)
 
 

@@ -127,13 +127,14 @@ def _drawn(config: Any, task: Task, options: dict[str, Any]) -> tuple[Any, set[s
     return model, {name for name, _ in model.named_parameters()}
 
 
-def save_text_classifier(classifier: TextClassifier, folder: Path) -> None:
-    """Write a plain Hugging Face folder, whole or not at all: safetensors, config and tokenizer."""
+def save_text_classifier(classifier: TextClassifier, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write a plain Hugging Face folder, whole or not at all: safetensors, config and tokenizer. `weights` stand
+    in for those of the model where it is sharded."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     with replacing_folder(folder) as temporary:
-        classifier.model.save_pretrained(temporary)
+        classifier.model.save_pretrained(temporary, state_dict=weights)
         classifier.tokenizer.save_pretrained(temporary)
 
 

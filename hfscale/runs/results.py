@@ -27,6 +27,7 @@ def result(
     """
     import torch
 
+    from hfscale.training.state import num_elements
     from hfscale.training.throughput import peak_memory_bytes
 
     peak = torch.tensor([peak_memory_bytes(accelerator.device)], device=accelerator.device)
@@ -35,8 +36,8 @@ def result(
         "metrics": metrics,
         **fitted._asdict(),
         "peak_memory_bytes": int(accelerator.gather(peak).max()),  # type: ignore[union-attr]
-        "num_parameters": sum(parameter.numel() for parameter in parameters),
-        "num_trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "num_parameters": sum(map(num_elements, parameters)),
+        "num_trained_parameters": sum(num_elements(each) for each in parameters if each.requires_grad),
         "num_processes": accelerator.num_processes,
     }
 

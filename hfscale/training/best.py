@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast
-from safetensors.torch import load_model
+from safetensors.torch import load_file, load_model
 
 from hfscale import console
 from hfscale.training.checkpoint_files import best_folder, remove_old_best
+from hfscale.training.zero import is_sharded, load_whole_weights, whole_weights
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-SaveFn = Callable[[Path], None]
-"""Writes the model as a folder that holds `model.safetensors`, whole or not at all."""
+SaveFn = Callable[[Path, "dict[str, torch.Tensor] | None"], None]
+"""Writes the model, or these weights of it, as a folder that holds `model.safetensors`, whole or not at all."""
 
 LOWER_IS_BETTER = {"loss", "mse", "bits_per_byte", "perplexity"}
 """Metrics of which less is more."""
@@ -89,8 +90,9 @@ class BestModel:
             return False
         assert self._save is not None, "evaluation needs a way to save the best model"
         self.step, self.value, self.evaluations_since = step, value, 0
+        weights = whole_weights(self._accelerator, self._model)
         if self._accelerator.is_main_process:
-            self._save(self.folder)
+            self._save(self.folder, weights)
             remove_old_best(self._run, self.step)
         return True
 
@@ -98,6 +100,9 @@ class BestModel:
         """Give the model its best weights back, unless they are its last ones anyway."""
         if self.step is None or self.step == last_step:
             return
-        if self._accelerator.is_main_process:
+        if is_sharded(self._accelerator):
+            weights = load_file(self.folder / "model.safetensors") if self._accelerator.is_main_process else {}
+            load_whole_weights(self._accelerator, self._model, weights)
+        elif self._accelerator.is_main_process:
             load_model(self._model, str(self.folder / "model.safetensors"))
         broadcast(list(self._model.state_dict().values()))  # other machines may not see this one's disk

@@ -32,6 +32,7 @@ from hfscale.training.state import (
     optimizer_state,
     parameters_of,
 )
+from hfscale.training.zero import gathered_state, is_sharded, load_gathered_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -60,6 +61,7 @@ class Checkpoints:
 
     Args:
         model: the bare model; its weights are the same tensors as those of the wrapped one.
+        optimizer: torch's own, or DeepSpeed's around it.
         run: None for a run that keeps nothing.
     """
 
@@ -67,7 +69,7 @@ class Checkpoints:
         self,
         accelerator: Accelerator,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Any,
         run: RunFolder | None,
         train: TrainSettings,
     ) -> None:
@@ -178,10 +180,15 @@ class Checkpoints:
         self.join()
         start, now = time.perf_counter(), before or Volatile.now(self._model)
         random = self._gathered(now.random)
+        scalars: Scalars = {}
+        if is_sharded(self._accelerator):
+            weights, moments = gathered_state(self._accelerator, self._model, self._optimizer)
+        else:
+            weights = parameters_of(self._model)
+            moments, scalars = optimizer_state(self._model, self._optimizer)
         if self._accelerator.is_main_process:
             background = self._train.save_in_background and not wait
-            live, scalars = optimizer_state(self._model, self._optimizer)
-            tensors = {MODEL: parameters_of(self._model), OPTIMIZER: live}
+            tensors = {MODEL: weights, OPTIMIZER: moments}
             writer = CheckpointWriter(
                 self._run, self._train.keep_checkpoints, {**state, "optimizer": scalars}, facts, random
             )
@@ -189,7 +196,7 @@ class Checkpoints:
                 self._writer = writer
                 writer.begin(tensors, now.buffers, self._copies)
             else:
-                writer.write({MODEL: {**tensors[MODEL], **now.buffers}, OPTIMIZER: live})
+                writer.write({MODEL: {**weights, **now.buffers}, OPTIMIZER: moments})
                 console.say(f"saved      checkpoint of step {facts['step']} in {time.perf_counter() - start:.1f} s")
         if wait:
             self._accelerator.wait_for_everyone()
@@ -229,13 +236,15 @@ class Checkpoints:
                 f"{checkpoint.folder} {reason}; the run folder must be on a file system that all machines share"
             ) from None
         state = checkpoint.state()
+        weights, moments = load_file(checkpoint.folder / MODEL), load_file(checkpoint.folder / OPTIMIZER)
         try:
-            load_tensors(parameters_of(self._model) | buffers_of(self._model), load_file(checkpoint.folder / MODEL))
-        except ValueError as names:
+            if is_sharded(self._accelerator):
+                load_gathered_state(self._accelerator, self._model, self._optimizer, weights, moments)
+            else:
+                load_tensors(parameters_of(self._model) | buffers_of(self._model), weights)
+                load_optimizer_state(self._model, self._optimizer, moments, state["optimizer"])
+        except (ValueError, KeyError) as names:
             raise RunFolderError(f"{checkpoint.folder} holds another model than this one: {names}") from None
-        optimizer: Any = self._optimizer
-        scalars: Scalars = state["optimizer"]
-        load_optimizer_state(self._model, optimizer, load_file(checkpoint.folder / OPTIMIZER), scalars)
         self._restore_random(checkpoint)
         return state
 

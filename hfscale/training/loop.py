@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 from hfscale import console, interruption
 from hfscale.config import flat_settings
 from hfscale.errors import DivergedError, Interrupted, SettingsError
+from hfscale.training import zero
 from hfscale.training.best import BestModel, SaveFn
 from hfscale.training.checkpoint_files import checkpoint_folder
 from hfscale.training.checkpoint_writer import RunFolder
@@ -97,10 +98,10 @@ def fit(
 ) -> FitResult:
     """Train `model` in place and leave it with its best weights (its last ones without `evaluate`).
 
-    Appends to `metrics.jsonl` of the run folder, which must exist, and keeps the best model in `checkpoints/best-*/`
-    through `save`, which `evaluate` needs. `step` counts optimizer steps throughout. Without `run` there are no
-    checkpoints; with it the run goes on from its checkpoint, if it has one, and ends with the same bits as one that
-    was never stopped.
+    Appends to `metrics.jsonl` of the run folder, which must exist, keeps the best model in `checkpoints/best-*/` and
+    writes the final one to `model/`, both through `save`, which `evaluate` needs. `step` counts optimizer steps
+    throughout. Without `run` there are no checkpoints and no `model/`; with it the run goes on from its checkpoint, if
+    it has one, and ends with the same bits as one that was never stopped.
 
     Raises:
         DivergedError: where the loss or the gradient is not finite; says what to try.
@@ -115,13 +116,23 @@ def fit(
         console.warn(f"--optim.warmup_steps takes up all {total_steps} steps: the full rate is hardly reached")
     if accelerator.device.type == "cpu":
         use_lane_dropout(model)
+    sharded = zero.is_sharded(accelerator)
+    if sharded:
+        zero.configure(accelerator, config.optim, train.micro_batch_size or train.global_batch_size)
+        speed = measure(accelerator, model, batches, loss_fn)  # of a model that is still whole
     wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     set_seed(train.seed, device_specific=True)  # dropout differs between processes, and is the same in every run
-    speed = measure(accelerator, model, batches, loss_fn)
+    if sharded:
+        zero.share_output_layer(model)
+    else:
+        speed = measure(accelerator, model, batches, loss_fn)
     settings = run.settings if run else flat_settings(config)
     facts = {"settings": settings, "num_processes": accelerator.num_processes, "data": run and batches.fingerprint}
     best = BestModel(accelerator, model, save, folder, train.best_metric)
-    progress, checkpoints = Progress(total_steps, best, facts), Checkpoints(accelerator, model, optimizer, run, train)
+    progress, checkpoints = (
+        Progress(total_steps, best, facts),
+        Checkpoints(accelerator, model, wrapped_optimizer.optimizer, run, train),
+    )
     checkpoints.refuse_small_disk()
     progress.restore(checkpoints, train)
     journal = Journal(accelerator, folder, settings, progress, *speed)
@@ -132,6 +143,10 @@ def fit(
     with journal, checkpoints, watching(train.stall_seconds), interruption.deferred():
         loop.run()
     best.restore(progress.step)
+    if run and save:
+        weights = zero.whole_weights(accelerator, model)
+        if accelerator.is_main_process:
+            save(run.folder / "model", weights)
     rate, done = progress.meter.total(), progress.step
     return FitResult(
         done, done / batches.steps_per_epoch, *rate, journal.peak_fraction(rate), best.step, done < total_steps,
@@ -196,7 +211,8 @@ class _Loop:
         micro_batches = self.batches[progress.step]
         self.before_step = Volatile.now(self.model) if len(micro_batches) > 1 else None
         try:
-            stats = train_step(
+            step = zero.sharded_step if zero.is_sharded(self.accelerator) else train_step
+            stats = step(
                 self.accelerator, self.wrapped, self.optimizer, micro_batches, self.loss_fn, optim.max_grad_norm,
                 self.checkpoints.wished(), self.checkpoints.settle,
             )  # fmt: skip

@@ -79,11 +79,18 @@ def load_optimizer_state(
     optimizer.load_state_dict(content)
 
 
+def num_elements(parameter: Tensor) -> int:
+    """Of the whole parameter, of which this process may have a share only (ZeRO stage 3)."""
+    return getattr(parameter, "ds_numel", None) or parameter.numel()
+
+
 def estimated_bytes(model: nn.Module, optimizer: Optimizer) -> tuple[int, int]:
     """(bytes of the model, bytes of a whole checkpoint), before the optimizer has any state."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
+    sizes = {parameter: num_elements(parameter) * parameter.element_size() for parameter in model.parameters()}
+    weights = sum(sizes.values())
+    trained = sum(size for parameter, size in sizes.items() if parameter.requires_grad)
     moments = 2
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # DeepSpeed's is around it
     if isinstance(optimizer, torch.optim.SGD):
         moments = int(any(group["momentum"] for group in optimizer.param_groups))
     return weights, weights + moments * trained

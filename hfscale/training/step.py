@@ -70,7 +70,7 @@ def train_step(
         if number < len(micro_batches):
             _stop_between(accelerator, optimizer)
     sums[4:] = torch.tensor([wish_to_save, interruption.asked() is not None], device=sums.device)
-    loss_sum, num_targets, num_examples, num_tokens, save, stop = _all_sum(accelerator, sums)
+    loss_sum, num_targets, num_examples, num_tokens, save, stop = all_sum(accelerator, sums)
     grad_norm = _mean_and_clip(accelerator, model, num_targets, max_grad_norm)
     loss_value = loss_sum / max(1.0, num_targets)
     if not (math.isfinite(loss_value) and math.isfinite(grad_norm)):
@@ -92,7 +92,9 @@ def _stop_between(accelerator: Accelerator, optimizer: AcceleratedOptimizer) -> 
         raise
 
 
-def _all_sum(accelerator: Accelerator, sums: torch.Tensor) -> list[float]:
+def all_sum(accelerator: Accelerator, values: torch.Tensor | Sequence[float]) -> list[float]:
+    """Each of the numbers summed over all processes."""
+    sums = torch.as_tensor(values, dtype=torch.float64, device=accelerator.device)
     total: Any = accelerator.reduce(sums, reduction="sum")
     return total.tolist()  # waits for the device: the step is done when its numbers are known
 

@@ -109,7 +109,8 @@ def measure(accelerator: Accelerator, model: torch.nn.Module, batches: Batches, 
 
     some = [batches[step][0] for step in range(min(9, batches.steps_per_epoch))]
     middle = sorted(some, key=lambda batch: batch.num_tokens)[len(some) // 2]
-    inputs: Any = send_to_device(recursively_apply(lambda tensor: tensor[:1], middle.inputs), accelerator.device)
+    device = next(model.parameters()).device
+    inputs: Any = send_to_device(recursively_apply(lambda tensor: tensor[:1], middle.inputs), device)
     model.eval()  # so that counting draws no random numbers
     # The products of attention are counted where they are plain ones, which fused kernels are not.
     with torch.no_grad(), accelerator.autocast(), sdpa_kernel(SDPBackend.MATH):

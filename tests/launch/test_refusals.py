@@ -45,7 +45,7 @@ def test_multi_cpu_config_file(words: list[Any], tmp_path: Path) -> None:
 
 def test_deepspeed_is_not_turned_into_ddp(words: list[Any]) -> None:
     environ = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no"}
-    assert_refused(run(*words, env=environ), words, "DeepSpeed", "plain DDP", "ddp.yaml")
+    assert_refused(run(*words, env=environ), words, "DeepSpeed", "plain DDP", "zero2.yaml")
 
 
 def test_copies_started_by_srun(words: list[Any]) -> None:

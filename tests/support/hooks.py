@@ -30,9 +30,7 @@ def _trace(path: str) -> None:
 
 def _signal_in_training(place: tuple[str, int]) -> None:
     """(name of the signal, how many forward passes of training before it)."""
-    from hfscale.training import step
-
-    step.send_to_device = _signalling(step.send_to_device, *place)
+    _before_forward_passes(_signalling(lambda: None, *place))
 
 
 def _signal_in_evaluation(place: tuple[str, int]) -> None:
@@ -50,18 +48,15 @@ def _signal_in_language_evaluation(place: tuple[str, int]) -> None:
 
 def _hang_in_training(forward_passes: int) -> None:
     """Never come back from this forward pass."""
-    from hfscale.training import step
-
     seen = 0
 
-    def hang(*args: Any) -> Any:
+    def hang() -> None:
         nonlocal seen
         seen += 1
         if seen > forward_passes:
             time.sleep(600)
-        return inner(*args)
 
-    inner, step.send_to_device = step.send_to_device, hang
+    _before_forward_passes(hang)
 
 
 def _signal_before_training(name: str) -> None:
@@ -87,20 +82,36 @@ def _signalling(inner: Callable[..., Any], name: str, number: int) -> Callable[.
 
 def _fill_disk(place: tuple[str, int, int]) -> None:
     """(a folder on a disk, how many forward passes of training before it is filled, bytes that are left free)."""
-    from hfscale.training import step
-
     folder, number, left = place
     seen = 0
 
-    def filling(*args: Any) -> Any:
+    def fill() -> None:
         nonlocal seen
         seen += 1
         if seen == number + 1:
             disk = os.statvfs(folder)
             Path(folder, "filler").write_bytes(bytes(max(0, disk.f_bavail * disk.f_frsize - left)))
-        return inner(*args)
 
-    inner, step.send_to_device = step.send_to_device, filling
+    _before_forward_passes(fill)
+
+
+def _count_shares(_: Any) -> None:
+    """Print how many numbers this process holds after the last step: of the weights, and of AdamW's two moments."""
+    from hfscale.training import loop
+
+    def counted(self: Any) -> None:
+        inner(self)
+        weights = [getattr(parameter, "ds_tensor", parameter) for parameter in self.model.parameters()]
+        state = self.optimizer.optimizer.optimizer.state.values()
+        moments = [value for values in state for value in values.values() if getattr(value, "ndim", 0)]
+        held = {name: sum(map(_numel, each)) for name, each in (("weights", weights), ("moments", moments))}
+        print("shares", json.dumps(held), flush=True)
+
+    inner, loop._Loop.run = loop._Loop.run, counted
+
+
+def _numel(tensor: Any) -> int:
+    return tensor.numel()
 
 
 def _slow_disk(seconds: float) -> None:
@@ -115,13 +126,22 @@ def _slow_disk(seconds: float) -> None:
 
 
 def _slow_steps(seconds: float) -> None:
-    from hfscale.training import step
+    """Every forward pass of training takes so much longer."""
+    _before_forward_passes(lambda: time.sleep(seconds))
 
-    def slow(*args: Any) -> Any:
-        time.sleep(seconds)
-        return inner(*args)
 
-    inner, step.send_to_device = step.send_to_device, slow
+def _before_forward_passes(action: Callable[[], Any]) -> None:
+    """Do something before every forward pass of training, where its inputs are sent to the device."""
+    from hfscale.training import step, zero
+
+    for module in (step, zero):
+        inner = module.send_to_device
+
+        def acting(*args: Any, inner: Callable[..., Any] = inner) -> Any:
+            action()
+            return inner(*args)
+
+        module.send_to_device = acting
 
 
 def _environment(values: dict[str, str]) -> None:
@@ -135,6 +155,7 @@ HOOKS: dict[str, Callable[[Any], None]] = {
     "signal_in_language_evaluation": _signal_in_language_evaluation,
     "hang_in_training": _hang_in_training,
     "signal_before_training": _signal_before_training,
+    "count_shares": _count_shares,
     "fill_disk": _fill_disk,
     "slow_disk": _slow_disk,
     "slow_steps": _slow_steps,

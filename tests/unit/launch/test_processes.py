@@ -96,7 +96,6 @@ def test_a_batch_script_of_slurm_is_not_a_copy() -> None:
 @pytest.mark.parametrize(
     "variable, name",
     [
-        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
         ("ACCELERATE_USE_FSDP", "FSDP"),
         ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
         ("ACCELERATE_USE_PARALLELISM_CONFIG", "a parallelism config"),
@@ -106,9 +105,13 @@ def test_sharding_is_refused(variable: str, name: str) -> None:
     for on in ("true", "True", "1"):
         with pytest.raises(LaunchError, match=f"asks for {name}, which hfscale does not run yet"):
             refuse_unsupported({variable: on})
-    with pytest.raises(LaunchError, match="plain DDP without a word"):
-        refuse_unsupported({variable: "true", "ACCELERATE_USE_CPU": "true"})
     refuse_unsupported({variable: "false"})
+
+
+def test_deepspeed_that_would_be_plain_ddp_is_refused() -> None:
+    refuse_unsupported({"ACCELERATE_USE_DEEPSPEED": "true"})
+    with pytest.raises(LaunchError, match="into plain DDP without a word"):
+        refuse_unsupported({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_CPU": "true"})
 
 
 def test_accumulation_of_the_launcher_is_refused() -> None:

@@ -1,0 +1,215 @@
+"""What DeepSpeed's ZeRO does otherwise: who divides the loss and clips, who holds weights and moments. Nothing else in
+hfscale asks for a stage.
+
+Stages 1 and 2 keep a full copy of the weights on every process and a share of the optimizer's; stage 3 keeps a share
+of both, and every forward pass is an exchange. Checkpoints hold whole weights and moments by name, whatever made them,
+so that another stage or another number of processes can go on from them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import DistributedType, send_to_device
+
+from hfscale import interruption, watchdog
+from hfscale.batch import NO_LABEL
+from hfscale.errors import DivergedError
+from hfscale.training.step import StepStats, all_sum
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor, nn
+
+    from hfscale.batch import Batch
+    from hfscale.schemas import OptimSettings
+    from hfscale.training.losses import LossFn
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether DeepSpeed runs this training."""
+    return accelerator.distributed_type == DistributedType.DEEPSPEED
+
+
+def configure(accelerator: Accelerator, optim: OptimSettings, micro_batch_size: int) -> None:
+    """Tell DeepSpeed, before `prepare`, what hfscale's own settings say: it clips; it neither accumulates nor counts.
+
+    On a machine without a GPU the optimizer that was offloaded is torch's own: DeepSpeed's would be compiled first.
+    """
+    plugin: Any = accelerator.state.deepspeed_plugin
+    config = plugin.deepspeed_config
+    config["train_micro_batch_size_per_gpu"] = micro_batch_size
+    config["gradient_accumulation_steps"] = 1  # the boundary is set by hand, and the loss is divided here
+    config["gradient_clipping"] = optim.max_grad_norm or 0.0
+    config["steps_per_print"] = 10**9
+    if accelerator.device.type == "cpu":
+        config["zero_force_ds_cpu_optimizer"] = False
+
+
+def share_output_layer(model: nn.Module) -> None:
+    """Have stage 3 collect the output layer's weights for the whole forward pass: the loss of a language model reads
+    them outside of the layer's own."""
+    layer = getattr(model, "get_output_embeddings", lambda: None)()
+    if layer is None or not any(hasattr(parameter, "ds_id") for parameter in layer.parameters()):
+        return
+    from deepspeed.runtime.zero.partition_parameters import register_external_parameter
+
+    for parameter in layer.parameters():
+        register_external_parameter(model, parameter)
+
+
+def num_targets_of(inputs: Mapping[str, Any]) -> int:
+    """Targets of a batch, before the model has seen it; numbers to predict are all targets."""
+    labels = inputs["labels"]
+    return labels.numel() if labels.is_floating_point() else int((labels != NO_LABEL).sum())
+
+
+def sharded_step(
+    accelerator: Accelerator,
+    engine: Any,
+    optimizer: Any,
+    micro_batches: Sequence[Batch],
+    loss_fn: LossFn,
+    max_grad_norm: float | None,
+    wish_to_save: bool = False,
+    before_update: Callable[[], None] = lambda: None,
+) -> StepStats:
+    """`hfscale.training.step.train_step` by DeepSpeed's engine, which averages over the processes, clips and updates.
+
+    The gradient can't be divided afterwards, since each process has only its share of it: targets are counted first.
+
+    Raises:
+        DivergedError: where the loss or the gradient is not finite; with a finite loss the weights have changed then.
+        Interrupted: between two micro-batches, where a process was told to stop; the weights are as they were.
+    """
+    real = [batch for batch in micro_batches if batch.num_examples]
+    counts = [sum(num_targets_of(batch.inputs) for batch in real)]
+    counts += [sum(batch.num_examples for batch in real), sum(batch.num_tokens for batch in real)]
+    num_targets, num_examples, num_tokens = all_sum(accelerator, counts)
+    to_mean = accelerator.num_processes / max(1.0, num_targets)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+    for number, batch in enumerate(micro_batches, start=1):
+        inputs: Any = send_to_device(batch.inputs, accelerator.device)
+        loss, _ = loss_fn(engine, inputs)
+        loss = loss if batch.num_examples else loss * 0.0
+        engine.set_gradient_accumulation_boundary(number == len(micro_batches))
+        engine.backward(loss * to_mean)
+        loss_sum += loss.detach()
+        if number < len(micro_batches):
+            interruption.check(accelerator)
+    asked = interruption.asked() is not None
+    total, save, stop = all_sum(accelerator, [float(loss_sum), wish_to_save, asked])
+    value = total / max(1.0, num_targets)
+    if not math.isfinite(value):
+        raise DivergedError(f"the loss is {value}")
+    before_update()
+    engine.step()
+    watchdog.pet()
+    norm = float(engine.get_global_grad_norm() or 0.0)
+    if not math.isfinite(norm):
+        raise DivergedError(f"the loss is {value}, the gradient's norm {norm}")
+    return StepStats(value, norm, int(num_examples), int(num_tokens), save > 0, stop > 0)
+
+
+@contextlib.contextmanager
+def _whole(parameter: Tensor, write: bool = False) -> Generator[None]:
+    """The parameter with all of its elements, on every process; what the first one writes, all get."""
+    if not hasattr(parameter, "ds_id"):
+        yield
+        return
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+
+    with GatheredParameters([parameter], modifier_rank=0 if write else None):
+        yield
+
+
+def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor] | None:
+    """Weights and buffers for `save_pretrained(state_dict=...)`, on the first process; None where the model has them.
+
+    Called by all processes. Tied weights stand once.
+    """
+    if not any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        return None
+    weights: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        with _whole(parameter):
+            if accelerator.is_main_process:
+                weights[name] = parameter.detach().cpu().clone()
+    saved = model.state_dict().keys()
+    weights |= {name: buffer.cpu() for name, buffer in model.named_buffers() if name in saved}
+    for name, weight in weights.items():
+        assert weight.numel() or not accelerator.is_main_process, f"{name} is empty"
+    return weights
+
+
+def load_whole_weights(accelerator: Accelerator, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy the first process's `weights` by name into a model, sharded or not. Called by all processes."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            with _whole(parameter, write=True):
+                if accelerator.is_main_process:
+                    parameter.copy_(weights[name])
+
+
+def gathered_state(accelerator: Accelerator, model: nn.Module, optimizer: Any) -> tuple[Any, Any]:
+    """(weights by name, moments as `KEY:WEIGHT`), whole and in float32, on the first process; called by all."""
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+    state = next(iter(optimizer.optimizer.state.values()), {})
+    keys = [key for key, value in state.items() if isinstance(value, torch.Tensor) and value.ndim]
+    weights: dict[str, Tensor] = {}
+    moments: dict[str, Tensor] = {}
+
+    def keep(into: dict[str, Tensor], name: str, tensor: Tensor | None) -> None:
+        assert tensor is not None, name
+        if accelerator.is_main_process:
+            into[name] = tensor.detach().cpu().clone()
+
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            with _whole(parameter):
+                keep(weights, name, parameter)
+            continue
+        keep(weights, name, safe_get_full_fp32_param(parameter))
+        for key in keys:
+            keep(moments, f"{key}:{name}", safe_get_full_optimizer_state(parameter, key))
+        if "step" in state:
+            keep(moments, f"step:{name}", torch.as_tensor(state["step"], dtype=torch.float32))
+    return weights, moments
+
+
+def load_gathered_state(
+    accelerator: Accelerator, model: nn.Module, optimizer: Any, weights: Mapping[str, Tensor], moments: Any
+) -> None:
+    """Give every process its share of what `gathered_state`, or a run without DeepSpeed, has saved."""
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    load_whole_weights(accelerator, model, weights)
+    keys = {full.split(":", 1)[0] for full in moments} - {"step"}
+    steps = [float(tensor) for full, tensor in moments.items() if full.startswith("step:")]
+    _make_room_for_moments(optimizer, keys, steps[0] if steps else None)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            safe_set_full_fp32_param(parameter, weights[name].to(accelerator.device))
+            for key in keys:
+                safe_set_full_optimizer_state(parameter, moments[f"{key}:{name}"].to(accelerator.device), key)
+
+
+def _make_room_for_moments(optimizer: Any, keys: set[str], step: float | None) -> None:
+    """The state that the first update would make, for the flat shares that DeepSpeed updates."""
+    if not keys:
+        return
+    stage_3 = hasattr(optimizer, "fp32_partitioned_groups_flat")
+    flats = optimizer.fp32_partitioned_groups_flat if stage_3 else optimizer.single_partition_of_fp32_groups
+    for flat in flats:
+        state: dict[str, Any] = {key: torch.zeros_like(flat) for key in keys}
+        if step is not None:
+            torchs = isinstance(optimizer.optimizer, (torch.optim.AdamW, torch.optim.Adam))
+            state["step"] = torch.tensor(step, dtype=torch.float32, device=flat.device) if torchs else int(step)
+        optimizer.optimizer.state[flat] = state
+    if not stage_3:
+        optimizer._lazy_init_hp_params_optimizer_state()
