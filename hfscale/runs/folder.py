@@ -223,9 +223,11 @@ def open_run(run: Run, config: Any, environment: dict[str, Any], accelerator: Ac
     path = run.folder
     try:
         if accelerator.is_main_process:
-            _copy_what_came_before(run)
+            before = _trunk(run)
             save_config(resolved(config, accelerator), path / "config.yaml")
             write_json(path / "environment.json", environment)
+            if before:
+                _copy(*before, path)
         accelerator.wait_for_everyone()
         yield
     except BaseException:
@@ -236,20 +238,24 @@ def open_run(run: Run, config: Any, environment: dict[str, Any], accelerator: Ac
         raise
 
 
-def _copy_what_came_before(run: Run) -> None:
-    """A run that goes on from another one's checkpoint has its metrics and its best model, too."""
+def _trunk(run: Run) -> tuple[Path, dict[str, Any]] | None:
+    """The run of which this one is a branch, and the state of the checkpoint; None for a run that is no branch."""
     origin = run.checkpoint.folder.parent.parent if run.checkpoint else run.folder
     if run.checkpoint is None or origin.resolve() == run.folder.resolve():
-        return
+        return None
     try:
-        state = run.checkpoint.state()
+        return origin, run.checkpoint.state()
     except FileNotFoundError:
         raise RunFolderError(f"{run.checkpoint.folder} is gone: its run goes on, and keeps newer ones") from None
+
+
+def _copy(origin: Path, state: dict[str, Any], folder: Path) -> None:
+    """A branch has the metrics and the best model of the trunk, too."""
     if (origin / "metrics.jsonl").is_file():
-        (run.folder / "metrics.jsonl").write_bytes((origin / "metrics.jsonl").read_bytes()[: state["metrics_bytes"]])
+        (folder / "metrics.jsonl").write_bytes((origin / "metrics.jsonl").read_bytes()[: state["metrics_bytes"]])
     best = state["best"]["step"]
     if best is not None and best_folder(origin, best).is_dir():
-        shutil.copytree(best_folder(origin, best), best_folder(run.folder, best), dirs_exist_ok=True)
+        shutil.copytree(best_folder(origin, best), best_folder(folder, best), dirs_exist_ok=True)
 
 
 def _clear_unless_begun(path: Path) -> None:

@@ -240,6 +240,7 @@ class Checkpoints:
         try:
             if is_sharded(self._accelerator):
                 load_gathered_state(self._accelerator, self._model, self._optimizer, weights, moments)
+                load_tensors(buffers := buffers_of(self._model), {name: weights[name] for name in buffers})
             else:
                 load_tensors(parameters_of(self._model) | buffers_of(self._model), weights)
                 load_optimizer_state(self._model, self._optimizer, moments, state["optimizer"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,9 @@ from hfscale.training.checkpoints import Checkpoints, Volatile
 from hfscale.training.dropout import use_lane_dropout
 from hfscale.training.journal import Journal
 from hfscale.training.progress import Progress
-from hfscale.training.schedules import learning_rate, warmup_steps
+from hfscale.training.schedules import learning_rate, num_steps, warmup_steps
 from hfscale.training.step import StepStats, train_step
-from hfscale.training.throughput import measure
+from hfscale.training.throughput import Speed, measure
 from hfscale.watchdog import watching
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 EvaluateFn = Callable[[torch.nn.Module], dict[str, float]]
 """Metrics of a model on held-out examples, the same on every process; the first is the task's main one."""
-
-_DEFAULT_EPOCHS = 3.0
 
 
 class Batches(Protocol):
@@ -114,25 +111,12 @@ def fit(
     eval_every = _eval_every(train, batches.steps_per_epoch, evaluate)
     if warmup_steps(config.optim, total_steps) >= total_steps:
         console.warn(f"--optim.warmup_steps takes up all {total_steps} steps: the full rate is hardly reached")
-    if accelerator.device.type == "cpu":
-        use_lane_dropout(model)
-    sharded = zero.is_sharded(accelerator)
-    if sharded:
-        zero.configure(accelerator, config.optim, train.micro_batch_size or train.global_batch_size)
-        speed = measure(accelerator, model, batches, loss_fn)  # of a model that is still whole
-    wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
-    set_seed(train.seed, device_specific=True)  # dropout differs between processes, and is the same in every run
-    if sharded:
-        zero.share_output_layer(model)
-    else:
-        speed = measure(accelerator, model, batches, loss_fn)
+    wrapped, wrapped_optimizer, speed = _prepare(accelerator, model, optimizer, batches, loss_fn, config)
     settings = run.settings if run else flat_settings(config)
     facts = {"settings": settings, "num_processes": accelerator.num_processes, "data": run and batches.fingerprint}
     best = BestModel(accelerator, model, save, folder, train.best_metric)
-    progress, checkpoints = (
-        Progress(total_steps, best, facts),
-        Checkpoints(accelerator, model, wrapped_optimizer.optimizer, run, train),
-    )
+    progress = Progress(total_steps, best, facts)
+    checkpoints = Checkpoints(accelerator, model, wrapped_optimizer.optimizer, run, train)
     checkpoints.refuse_small_disk()
     progress.restore(checkpoints, train)
     journal = Journal(accelerator, folder, settings, progress, *speed)
@@ -152,6 +136,28 @@ def fit(
         done, done / batches.steps_per_epoch, *rate, journal.peak_fraction(rate), best.step, done < total_steps,
         progress.resumed_from, progress.changes,
     )  # fmt: skip
+
+
+def _prepare(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    loss_fn: LossFn,
+    config: FitConfig,
+) -> tuple[torch.nn.Module, AcceleratedOptimizer, Speed]:
+    """Model and optimizer as the processes share them, random generators at their start, and the machine's speed."""
+    train, sharded, speed = config.train, zero.is_sharded(accelerator), None
+    if accelerator.device.type == "cpu":
+        use_lane_dropout(model)
+    if sharded:
+        zero.configure(accelerator, config.optim, train.micro_batch_size or train.global_batch_size)
+        speed = measure(accelerator, model, batches, loss_fn)  # while the model is still whole
+    wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
+    if sharded:
+        zero.share_output_layer(model)
+    set_seed(train.seed, device_specific=True)  # dropout differs between processes, and is the same in every run
+    return wrapped, wrapped_optimizer, speed or measure(accelerator, model, batches, loss_fn)
 
 
 @dataclass
@@ -176,9 +182,18 @@ class _Loop:
     """What the step that is being made has changed already, as it was before."""
 
     def run(self) -> None:
-        progress = self.progress
         self.wrapped.train()
-        progress.meter.start()
+        self.progress.meter.start()
+        try:
+            self._run_or_save()
+        except Interrupted:
+            raise
+        except BaseException:
+            self.checkpoints.say_what_is_left(self.progress.best)
+            raise
+
+    def _run_or_save(self) -> None:
+        progress = self.progress
         try:
             while self._goes_on():
                 if progress.unrecorded is None:
@@ -192,9 +207,6 @@ class _Loop:
             folder = checkpoint_folder(Path(self.config.train.output_dir), progress.step)
             saved = f"; saved in {folder}, the same command goes on from there" if self.checkpoints.kept else ""
             raise Interrupted(f"{stop} after {where}{saved}") from None
-        except BaseException:
-            self.checkpoints.say_what_is_left(progress.best)
-            raise
 
     def _goes_on(self) -> bool:
         """A step that is not recorded yet is, before anything else is asked."""
@@ -257,14 +269,6 @@ class _Loop:
             "step": progress.step, "total_steps": progress.total_steps, "epoch": epoch, "best_step": progress.best.step
         }  # fmt: skip
         self.checkpoints.save(progress.state_dict(), facts, self.before_step, wait)
-
-
-def num_steps(train: TrainSettings, steps_per_epoch: int) -> int:
-    """Optimizer steps of the whole run."""
-    if train.max_steps:
-        return train.max_steps
-    epochs = _DEFAULT_EPOCHS if train.epochs is None else train.epochs
-    return max(1, math.ceil(epochs * steps_per_epoch))
 
 
 def _eval_every(train: TrainSettings, steps_per_epoch: int, evaluate: EvaluateFn | None) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from hfscale.schemas import OptimSettings
+from hfscale.schemas import OptimSettings, TrainSettings
+
+_DEFAULT_EPOCHS = 3.0
 
 
 def learning_rate(step: int, total_steps: int, settings: OptimSettings) -> float:
@@ -28,3 +30,11 @@ def warmup_steps(settings: OptimSettings, total_steps: int) -> int:
     """Optimizer steps of warm-up: as given, or the given fraction of the run."""
     given = settings.warmup_steps
     return int(given) if given >= 1 else math.ceil(given * total_steps)
+
+
+def num_steps(train: TrainSettings, steps_per_epoch: int) -> int:
+    """Optimizer steps of the whole run."""
+    if train.max_steps:
+        return train.max_steps
+    epochs = _DEFAULT_EPOCHS if train.epochs is None else train.epochs
+    return max(1, math.ceil(epochs * steps_per_epoch))

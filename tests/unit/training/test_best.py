@@ -19,7 +19,7 @@ from hfscale.training.best import BestModel
 class Alone:
     """What `BestModel` asks of an `Accelerator`, in a run of one process."""
 
-    is_main_process, num_processes = True, 1
+    is_main_process, num_processes, distributed_type = True, 1, "NO"
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def best_of(tmp_path: Path, values: list[float], metric: str | None = "accuracy"
     """Offer a model whose weight is the number of the evaluation."""
     model = torch.nn.Linear(1, 1, bias=False)
 
-    def save(folder: Path) -> None:
+    def save(folder: Path, weights: Any = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_model(model, str(folder / "model.safetensors"))
 
