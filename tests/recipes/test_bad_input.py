@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import FINETUNE_BERT, assert_one_line, run
+from tests.support.commands import FINETUNE_BERT, assert_one_line
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
+from tests.support.warm import warm_run
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_one_line(folder: Path, case: str) -> None:
     words: list[Any] = [FINETUNE_BERT, "--train.output_dir", folder / "run"]
     for name, value in (("--model.name", folder / "bert"), ("--data.train", folder / "good.csv")):
         words += [] if name in flags else [name, value]
-    finished = run(*words, *[flag.format(f=folder) for flag in flags])
+    finished = warm_run(*words, *[flag.format(f=folder) for flag in flags])
     assert_one_line(finished, *parts)
     assert not (folder / "run").exists()
     assert not list(folder.glob(".*"))
@@ -68,7 +69,7 @@ def test_one_line(folder: Path, case: str) -> None:
 
 def test_folder_with_another_run(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("task: regression\n")
-    finished = run(FINETUNE_BERT, "--data.train", folder / "good.csv", "--train.output_dir", tmp_path)
+    finished = warm_run(FINETUNE_BERT, "--data.train", folder / "good.csv", "--train.output_dir", tmp_path)
     assert_one_line(finished, str(tmp_path), "task was regression", "--train.output_dir", "--train.allow_changes")
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
@@ -76,7 +77,7 @@ def test_folder_with_another_run(folder: Path, tmp_path: Path) -> None:
 def test_diverged_loss_says_what_to_try(folder: Path, tmp_path: Path) -> None:
     words = [FINETUNE_BERT, "--model.name", folder / "bert", "--data.train", folder / "good.csv"]
     words += ["--train.output_dir", tmp_path / "run", "--optim.name", "sgd", "--optim.max_grad_norm", "null"]
-    finished = run(*words, "--optim.lr", "1e30", "--train.max_steps", "50", "--optim.warmup_steps", "0")
+    finished = warm_run(*words, "--optim.lr", "1e30", "--train.max_steps", "50", "--optim.warmup_steps", "0")
     assert finished.returncode == 1
     (line,) = finished.stderr.splitlines()
     for part in ("error: step ", "--optim.lr", "--optim.warmup_steps", "--optim.max_grad_norm"):

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from hfscale.training.checkpoint_files import checkpoint_folders, read_checkpoint
-from tests.support.commands import FINETUNE_BERT, assert_one_line, run
+from tests.support.commands import FINETUNE_BERT, assert_one_line
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
-from tests.support.warm import WarmRun
+from tests.support.warm import WarmRun, warm_run
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def words(folder: Path, output: Path) -> list[Any]:
 
 def test_too_small_for_two_checkpoints(tmp_path: Path, tiny_disk: Path) -> None:
     (tiny_disk / "filler").write_bytes(b"\0" * (2**20 - 8192 - 400_000))
-    finished = run(*words(tmp_path, tiny_disk / "run"))
+    finished = warm_run(*words(tmp_path, tiny_disk / "run"))
     assert_one_line(finished, f"the disk of {tiny_disk / 'run'} has 0.4 MiB free", "(0.2 MiB each, two at a time)")
     assert not (tiny_disk / "run").exists()
 
@@ -74,4 +74,4 @@ def test_no_write_permission(tmp_path: Path) -> None:
     else:
         (tmp_path / "closed").mkdir(mode=0o500)
         closed = tmp_path / "closed" / "run"
-    assert_one_line(run(*words(tmp_path, closed)), str(closed), "--train.output_dir")
+    assert_one_line(warm_run(*words(tmp_path, closed)), str(closed), "--train.output_dir")

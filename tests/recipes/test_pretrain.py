@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from hfscale.config import parse_config
-from tests.support.commands import DDP, FINETUNE_BERT, ROOT, assert_one_line, launch, records, result, run
+from tests.support.commands import DDP, FINETUNE_BERT, ROOT, assert_one_line, launch, records, result
 from tests.support.language import sentences, write_lines
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
+from tests.support.warm import warm_run
 
 STEPS = 25
 RECIPES = {name: ROOT / "recipes" / f"pretrain_{name}.py" for name in ("bert", "gpt")}
@@ -49,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pretrain(name: str, folder: Path, to: Path, *flags: Any, launcher: Any = None) -> Any:
     words = [RECIPES[name], "--data.train", folder / "lines.txt", *COMMON, "--train.output_dir", to, *flags]
-    finished = launch(launcher, *words) if launcher else run(*words)
+    finished = launch(launcher, *words) if launcher else warm_run(*words)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished
 
@@ -140,7 +141,7 @@ def test_going_on_starts_where_the_run_ended(runs: dict[str, tuple[Path, Any]], 
 def test_what_was_pretrained_can_be_fine_tuned(runs: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     rows = write_csv(tmp_path / "rows.csv", reviews(60))
     words = [FINETUNE_BERT, "--model.name", runs["bert"][0], "--data.train", rows, "--train.max_steps", "2"]
-    finished = run(*words, "--train.output_dir", tmp_path / "run", "--baselines", "false")
+    finished = warm_run(*words, "--train.output_dir", tmp_path / "run", "--baselines", "false")
     assert finished.returncode == 0, finished.stderr
     assert "accuracy" in result(tmp_path / "run")["metrics"]
 
@@ -200,7 +201,9 @@ def test_one_line(folder: Path, tmp_path: Path, case: str) -> None:
     else:
         _masked_bert(folder / "small")
         _add_tokens(folder / "small", folder / "large", 99)
-    finished = run(RECIPES[name], *[flag.format(f=folder) for flag in flags], "--train.output_dir", tmp_path / "run")
+    finished = warm_run(
+        RECIPES[name], *[flag.format(f=folder) for flag in flags], "--train.output_dir", tmp_path / "run"
+    )
     assert_one_line(finished, *parts)
     assert not (tmp_path / "run").exists()
 

@@ -14,13 +14,14 @@ from safetensors.numpy import load_file
 
 from tests.support.commands import DDP, ROOT, assert_one_line, launch, records, result, run
 from tests.support.pictures import bars, idx_bytes, write_folder, write_mnist
+from tests.support.warm import warm_run
 
 TRAIN_CNN = ROOT / "recipes" / "train_cnn.py"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def train(folder: Path, *flags: Any) -> Any:
-    finished = run(TRAIN_CNN, "--train.output_dir", folder / "run", *flags, env=ONE_THREAD)
+    finished = warm_run(TRAIN_CNN, "--train.output_dir", folder / "run", *flags)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert not finished.stderr, finished.stderr
     return finished
@@ -88,7 +89,7 @@ def test_bad_images_that_are_left_out_spoil_no_others(pictures: Path, tmp_path: 
     for path in sorted((tmp_path / "train" / "lying").iterdir())[3:6]:
         path.write_bytes(b"no image")
     flags = ["--data.train", tmp_path / "train", "--data.test", pictures / "test", "--data.bad_rows", "skip"]
-    finished = run(TRAIN_CNN, "--train.output_dir", tmp_path / "run", *flags, "--train.epochs", "10", env=ONE_THREAD)
+    finished = warm_run(TRAIN_CNN, "--train.output_dir", tmp_path / "run", *flags, "--train.epochs", "10")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     (line,) = finished.stderr.splitlines()
     assert line.startswith("warning: left out 3 of 300 rows")
@@ -99,12 +100,12 @@ def test_bad_images_that_are_left_out_spoil_no_others(pictures: Path, tmp_path: 
 def test_no_split_changes_the_training(pictures: Path, tmp_path: Path, split: str) -> None:
     words = [TRAIN_CNN, "--data.train", pictures / "mnist", "--augment.rotate", "20", "--augment.erase", "0.5"]
     words += ["--train.max_steps", "4", "--baselines", "false", "--train.output_dir"]
-    whole = run(*words, tmp_path / "whole", env=ONE_THREAD)
+    whole = warm_run(*words, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     if split == "processes":
         parts = launch(DDP, *words, tmp_path / "parts")
     else:
-        parts = run(*words, tmp_path / "parts", "--train.micro_batch_size", "8", env=ONE_THREAD)
+        parts = warm_run(*words, tmp_path / "parts", "--train.micro_batch_size", "8")
     assert parts.returncode == 0, parts.stdout + parts.stderr
     assert result(tmp_path / "parts")["num_processes"] == (2 if split == "processes" else 1)
     ours, its = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
@@ -158,7 +159,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
 def test_one_line(bad: Path, tmp_path: Path, case: str) -> None:
     flags, parts = CASES[case]
     words = [flag.format(b=bad) for flag in flags]
-    finished = run(TRAIN_CNN, "--train.output_dir", tmp_path / "run", *words, env=ONE_THREAD)
+    finished = warm_run(TRAIN_CNN, "--train.output_dir", tmp_path / "run", *words)
     assert_one_line(finished, *parts)
     assert not list(tmp_path.iterdir())
 

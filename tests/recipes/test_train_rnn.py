@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from tests.support.commands import DDP, ROOT, assert_one_line, launch, records, result, run
 from tests.support.tiny import reviews, write_csv
+from tests.support.warm import warm_run
 
 TRAIN_RNN = ROOT / "recipes" / "train_rnn.py"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # matrices this small only wait for each other
@@ -23,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     rows = write_csv(folder / "rows.csv", reviews(300))
     test = write_csv(folder / "test.csv", reviews(100, seed=1))
     words = [TRAIN_RNN, "--data.train", rows, "--data.test", test, "--train.output_dir", folder / "run", *SMALL]
-    finished = run(*words, "--model.dropout", "0.1", "--train.epochs", "12", env=ONE_THREAD)
+    finished = warm_run(*words, "--model.dropout", "0.1", "--train.epochs", "12")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert not finished.stderr, finished.stderr
     return folder / "run", finished
@@ -84,7 +85,7 @@ CASES = {
 def test_one_line(tmp_path: Path, case: str) -> None:
     flags, parts = CASES[case]
     rows = write_csv(tmp_path / "rows.csv", reviews(40))
-    finished = run(TRAIN_RNN, "--data.train", rows, "--train.output_dir", tmp_path / "run", *flags, env=ONE_THREAD)
+    finished = warm_run(TRAIN_RNN, "--data.train", rows, "--train.output_dir", tmp_path / "run", *flags)
     assert_one_line(finished, *parts)
     assert not (tmp_path / "run").exists()
 
@@ -93,7 +94,7 @@ def test_a_gru_over_another_models_tokenizer_with_numbers_to_predict(tiny_model:
     rows = [{"text": row["text"], "label": str(0.5 + (row["label"] == "positive"))} for row in reviews(60)]
     words = [TRAIN_RNN, "--task", "regression", "--data.train", write_csv(tmp_path / "rows.csv", rows), *SMALL]
     words += ["--tokenizer.name", tiny_model, "--model.cell", "gru", "--train.epochs", "1"]
-    finished = run(*words, "--train.output_dir", tmp_path / "run", env=ONE_THREAD)
+    finished = warm_run(*words, "--train.output_dir", tmp_path / "run")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert result(tmp_path / "run")["metrics"].keys() >= {"pearson", "mse"}
 
@@ -104,7 +105,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     words += ["--train.max_steps", "8", "--train.global_batch_size", "8", "--train.log_steps", "1"]
     words += ["--baselines", "false", "--train.output_dir"]
     for finished in (
-        run(*words, tmp_path / "one", env=ONE_THREAD),
+        warm_run(*words, tmp_path / "one"),
         launch(DDP, *words, tmp_path / "two", env=ONE_THREAD),
     ):
         assert finished.returncode == 0, finished.stdout + finished.stderr

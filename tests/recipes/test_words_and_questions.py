@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.commands import DDP, FINETUNE_BERT, assert_one_line, launch, records, result, run
 from tests.support.tiny import FILLERS, PRAISE, write_tiny_bert
+from tests.support.warm import warm_run
 
 WORDS = ("--task", "token_classification")
 QUESTIONS = ("--task", "question_answering")
@@ -74,7 +75,7 @@ def finetune(folder: Path, output: Path, *flags: Any, launcher: tuple[str, ...] 
         "3e-3",
         *flags,
     ]
-    finished = launch(launcher, *words) if launcher else run(*words)
+    finished = launch(launcher, *words) if launcher else warm_run(*words)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished
 
@@ -169,6 +170,6 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
 def test_one_line(folder: Path, tmp_path: Path, case: str) -> None:
     flags, parts = CASES[case]
     words = [FINETUNE_BERT, "--model.name", folder / "bert", "--train.output_dir", tmp_path / "run"]
-    finished = run(*words, *[flag.format(f=folder) for flag in flags])
+    finished = warm_run(*words, *[flag.format(f=folder) for flag in flags])
     assert_one_line(finished, *parts)
     assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import runpy
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +58,12 @@ class WarmRun:
         return SimpleNamespace(
             returncode=self._process.exitcode, stdout=self._out.read_text(), stderr=self._err.read_text()
         )
+
+
+def warm_run(*words: Any) -> Any:
+    """A recipe with these flags, from its start to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        return WarmRun(words, Path(folder) / "log", {}).wait(240)
 
 
 def _child(words: list[str], out: str, err: str, hooks: dict[str, Any]) -> None:
