@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -51,8 +52,12 @@ def start(train: TrainSettings) -> Accelerator:
         _prepare_deepspeed(torch.cuda.is_available())
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # DistributedDataParallel imports it, and where it is imported after the group began it keeps it for good
+        # DistributedDataParallel imports the one, accelerate the other where it is installed; and where they are
+        # imported after the group began they keep it for good.
         import torch._dynamo
+
+        with contextlib.suppress(ImportError):
+            import deepspeed  # noqa: F401
     on_cpu = not torch.cuda.is_available() or _flag(os.environ, "ACCELERATE_USE_CPU")
     if on_cpu:
         keep_freed_memory()

@@ -147,11 +147,12 @@ def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tenso
 
 
 def load_whole_weights(accelerator: Accelerator, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy the first process's `weights` by name into a model, sharded or not. Called by all processes."""
+    """Copy `weights` by name into a model: what is sharded from the first process, the rest from each one's own, if it
+    has any. Called by all processes."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             with _whole(parameter, write=True):
-                if accelerator.is_main_process:
+                if accelerator.is_main_process or (weights and not hasattr(parameter, "ds_id")):
                     parameter.copy_(weights[name])
 
 
@@ -163,6 +164,8 @@ def gathered_state(accelerator: Accelerator, model: nn.Module, optimizer: Any) -
     keys = [key for key, value in state.items() if isinstance(value, torch.Tensor) and value.ndim]
     weights: dict[str, Tensor] = {}
     moments: dict[str, Tensor] = {}
+    if keys:
+        _link_moments(optimizer)
 
     def keep(into: dict[str, Tensor], name: str, tensor: Tensor | None) -> None:
         assert tensor is not None, name
@@ -211,5 +214,14 @@ def _make_room_for_moments(optimizer: Any, keys: set[str], step: float | None) -
             torchs = isinstance(optimizer.optimizer, (torch.optim.AdamW, torch.optim.Adam))
             state["step"] = torch.tensor(step, dtype=torch.float32, device=flat.device) if torchs else int(step)
         optimizer.optimizer.state[flat] = state
-    if not stage_3:
+    _link_moments(optimizer)
+
+
+def _link_moments(optimizer: Any) -> None:
+    """Tell stages 1 and 2 where in the flat shares each weight's moments are.
+
+    DeepSpeed does so after the update of the first group of weights, when the others have no moments yet.
+    """
+    if hasattr(optimizer, "_lazy_init_hp_params_optimizer_state"):
+        optimizer._hp_optimizer_states_linked = False
         optimizer._lazy_init_hp_params_optimizer_state()
