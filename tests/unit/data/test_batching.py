@@ -168,7 +168,19 @@ def test_only_what_a_batch_holds_is_read(target: str) -> None:
     targets = {"labels": [1, 0], "token_labels": [[1, 0], [2]]}[target]
     table = datasets.Dataset.from_dict({**columns, "starts": [[0, 1], [0]], target: targets})
     batches = EvalBatches(table, pad_token_id=0, batch_size=2)
-    assert set(batches._rows._table.column_names) == {"input_ids", "token_type_ids", target}
+    assert set(batches._rows.table.column_names) == {"input_ids", "token_type_ids", target}
     (batch,) = batches
     assert set(batch.inputs) == {"input_ids", "token_type_ids", "attention_mask", "labels"}
     assert batch.inputs["labels"].tolist() == ([1, 0] if target == "labels" else [[1, 0], [2, -100]])
+
+
+def test_the_fingerprint_is_that_of_the_examples() -> None:
+    """Whatever they are batched in; one label or one token that is another makes another."""
+
+    def printed(lengths: list[int], labels: list[int], **changed: int) -> str:
+        sizes = {"global_batch_size": 2, "micro_batch_size": None, "seed": 0, **changed}
+        return TrainBatches(lengths_table(lengths, labels), pad_token_id=0, **sizes).fingerprint  # type: ignore[arg-type]
+
+    first = printed([3, 5, 4], [0, 1, 0])
+    assert first == printed([3, 5, 4], [0, 1, 0], global_batch_size=1, seed=3, pad_multiple=8)
+    assert len({first, printed([3, 5, 4], [0, 1, 1]), printed([3, 4, 5], [0, 1, 0]), printed([3, 5], [0, 1])}) == 4
