@@ -7,8 +7,9 @@ batches of 32 x 64 tokens, a save every `--every` steps of which the newest two 
 first micro-batch to that of the next one, saving included. Two figures: what the step with the save and the next one,
 which may have to wait for it, took beyond two plain steps (`stalled`), and what all steps up to the next save took
 beyond plain ones (`lost`): a write in the background still takes some of the processor. Plain steps are the last ones
-before each save. hfscale reads every file again for its sha256 and forces it to the disk; Trainer does neither. Every
-measurement is a process of its own, in alternating order.
+before each save. For hfscale also how long the thread that trains stood still (`blocked`); percentages are of a plain
+step. hfscale reads every file again for its sha256 and forces it to the disk; Trainer does neither. Every measurement
+is a process of its own, in alternating order.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -32,6 +34,8 @@ import transformers
 from hfscale import launch, training
 from hfscale.batch import Batch
 from hfscale.schemas import OptimSettings, TrainSettings
+from hfscale.training import loop
+from hfscale.training.checkpoints import Checkpoints
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CONTESTANTS = ("hfscale", "hfscale in the background", "trainer")
@@ -63,6 +67,23 @@ class Clock:
         self.begun.append(time.perf_counter())
 
 
+class TimedCheckpoints(Checkpoints):
+    """Adds up how long training waits for checkpoints."""
+
+    blocked: list[float]
+
+    def save(self, *args: Any, **options: Any) -> None:
+        start = time.perf_counter()
+        super().save(*args, **options)
+        TimedCheckpoints.blocked.append(time.perf_counter() - start)
+
+    def settle(self) -> None:
+        start = time.perf_counter()
+        super().settle()
+        if TimedCheckpoints.blocked:
+            TimedCheckpoints.blocked[-1] += time.perf_counter() - start
+
+
 class TimedBatches:
     """One micro-batch per step; `fit` looks at some before it begins, which `begins` counts, too."""
 
@@ -77,7 +98,8 @@ class TimedBatches:
 
 
 def train_hfscale(folder: str, steps: int, every: int, background: bool) -> list[float]:
-    clock = Clock()
+    clock, TimedCheckpoints.blocked = Clock(), []
+    loop.Checkpoints = TimedCheckpoints  # type: ignore[misc]
     train = TrainSettings(
         output_dir=folder, max_steps=steps, save_steps=every, save_in_background=background, global_batch_size=BATCH,
         log_steps=10**6,
@@ -136,7 +158,9 @@ def work(args: argparse.Namespace) -> dict[str, float]:
     plain = statistics.median(seconds for save in saves for seconds in took[save - PLAIN : save])
     stalled = [took[save] + took[save + 1] - 2 * plain for save in saves]
     lost = [sum(took[save : save + args.every - PLAIN]) - (args.every - PLAIN) * plain for save in saves]
-    return {"plain": plain, "stalled": statistics.median(stalled), "lost": statistics.median(lost)}
+    found = {"plain": plain, "stalled": statistics.median(stalled), "lost": statistics.median(lost)}
+    found["blocked"] = statistics.median(TimedCheckpoints.blocked[1:-1]) if args.worker != "trainer" else math.nan
+    return found
 
 
 def measure(name: str) -> dict[str, float]:
@@ -162,10 +186,12 @@ def main() -> None:
     for number in range(args.rounds):
         for name in CONTESTANTS if number % 2 == 0 else reversed(CONTESTANTS):
             results[name].append(measure(name))
-    print("| contestant | a step | stalled per save | in steps | lost per save |\n|---|---|---|---|---|")
+    print("| contestant | a step | blocked per save | stalled per save | lost per save |\n|---|---|---|---|---|")
     for name, rounds in results.items():
-        plain, stalled, lost = (statistics.median(one[key] for one in rounds) for key in ("plain", "stalled", "lost"))
-        print(f"| {name} | {plain:.3f} s | {stalled:.3f} s | {stalled / plain:.0%} of one | {lost:.2f} s |")
+        figures = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+        plain = figures["plain"]
+        blocked, stalled = (f"{figures[key]:.3f} s ({figures[key] / plain:.1%})" for key in ("blocked", "stalled"))
+        print(f"| {name} | {plain:.3f} s | {blocked} | {stalled} | {figures['lost']:.2f} s |")
 
 
 if __name__ == "__main__":
