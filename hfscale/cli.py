@@ -1,13 +1,13 @@
-"""The `hfscale` command: what can be done with a run."""
+"""The `hfscale` command: what can be done before a run and with one."""
 
 from __future__ import annotations
 
 import argparse
 
-from hfscale.commands import doctor, predict
+from hfscale.commands import doctor, plan, predict
 from hfscale.errors import one_line
 
-_COMMANDS = (predict, doctor)
+_COMMANDS = (plan, predict, doctor)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -17,5 +17,13 @@ def main(args: list[str] | None = None) -> None:
     for command in _COMMANDS:
         command.add_parser(commands)
     with one_line():
-        settings = parser.parse_args(args)
+        settings, settings.more = _parse(parser, args)
         settings.run(settings)
+
+
+def _parse(parser: argparse.ArgumentParser, args: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """(settings, words that a command hands on): only a command that says so takes words it doesn't know."""
+    settings, more = parser.parse_known_args(args)
+    if more and not getattr(settings, "takes_more", False):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    return settings, more

@@ -11,8 +11,9 @@ from hfscale import console
 from hfscale.data.vocabulary import Reader, ensure_padding, load_or_train_tokenizer, refuse_made_up
 from hfscale.errors import ModelError, SettingsError
 from hfscale.files import replacing_folder
+from hfscale.models.empty import empty_model
 from hfscale.models.locate import locate_model
-from hfscale.models.targets import prepare_language_model
+from hfscale.models.targets import attach_language_loss, prepare_language_model
 from hfscale.network import asking_hub, plain_words
 from hfscale.schemas import CausalModelSettings, LanguageModelSettings, MaskedModelSettings, TokenizerSettings
 
@@ -33,7 +34,7 @@ class LanguageModel(NamedTuple):
 
 
 def load_masked_model(
-    settings: MaskedModelSettings, tokenizer: PreTrainedTokenizerBase, max_length: int, seed: int
+    settings: MaskedModelSettings, tokenizer: PreTrainedTokenizerBase, max_length: int, seed: int, empty: bool = False
 ) -> LanguageModel:
     """A masked language model for sequences of `max_length` tokens, ready for packed documents (see
     `prepare_language_model`): new, its weights drawn from `seed`, or the one that the settings name.
@@ -42,21 +43,23 @@ def load_masked_model(
         ModelError: for a model that can't be found, is no masked language model, is too short or has another
             vocabulary than the tokenizer.
         SettingsError: for a shape that no model can have.
+
+    An `empty` model gets its weights later, from another process (see `hfscale.models.empty`).
     """
     from transformers import AutoModelForMaskedLM
 
     kind = settings.type or "bert"
-    return _load(settings, AutoModelForMaskedLM, kind, tokenizer, max_length, seed)
+    return _load(settings, AutoModelForMaskedLM, kind, tokenizer, max_length, seed, empty)
 
 
 def load_causal_model(
-    settings: CausalModelSettings, tokenizer: PreTrainedTokenizerBase, max_length: int, seed: int
+    settings: CausalModelSettings, tokenizer: PreTrainedTokenizerBase, max_length: int, seed: int, empty: bool = False
 ) -> LanguageModel:
     """A causal language model; as `load_masked_model`."""
     from transformers import AutoModelForCausalLM
 
     kind = settings.type or "gpt2"
-    return _load(settings, AutoModelForCausalLM, kind, tokenizer, max_length, seed)
+    return _load(settings, AutoModelForCausalLM, kind, tokenizer, max_length, seed, empty)
 
 
 def load_tokenizer(settings: LanguageModelSettings, max_length: int) -> PreTrainedTokenizerBase:
@@ -103,31 +106,54 @@ def _load(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     seed: int,
+    empty: bool,
 ) -> LanguageModel:
     import torch
 
     torch.manual_seed(seed)
     options = {"attn_implementation": settings.attention, "dtype": torch.float32}
-    if settings.name is None:
-        with plain_words(f"a new {kind}", "choose another --model shape"):
-            model = auto.from_config(_config(settings, kind, tokenizer, max_length), **options)
-        console.say(f"model      new {kind}, {model.num_parameters():,} parameters")
-    else:
-        model = _pretrained(settings, auto, options)
-        console.say(f"model      {settings.name}, {model.num_parameters():,} parameters")
+    model = _of_shape(settings, auto, kind, tokenizer, max_length, options, empty)
+    console.say(f"model      {settings.name or f'new {kind}'}, {model.num_parameters():,} parameters")
     _refuse_misfits(model, tokenizer, max_length, settings.name or f"the new {kind}")
     if settings.name is not None:
         _compare_vocabularies(settings, tokenizer, max_length)
     elif kind not in _WITH_TYPES:  # a trained WordPiece tells texts of a pair apart by types
         names = tokenizer.model_input_names
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
-    return LanguageModel(prepare_language_model(model), tokenizer)
+    if empty:
+        attach_language_loss(model)
+    else:
+        prepare_language_model(model)
+    return LanguageModel(model, tokenizer)
 
 
-def _pretrained(settings: LanguageModelSettings, auto: Any, options: dict[str, Any]) -> PreTrainedModel:
+def _of_shape(
+    settings: LanguageModelSettings,
+    auto: Any,
+    kind: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    options: dict[str, Any],
+    empty: bool,
+) -> PreTrainedModel:
+    if settings.name is not None:
+        return _pretrained(settings, auto, options, empty)
+    with plain_words(f"a new {kind}", "choose another --model shape"):
+        config = new_model_config(settings, kind, tokenizer, max_length)
+        if empty:
+            return empty_model(lambda: auto.from_config(config, **options))
+        return auto.from_config(config, **options)
+
+
+def _pretrained(settings: LanguageModelSettings, auto: Any, options: dict[str, Any], empty: bool) -> PreTrainedModel:
+    from transformers import AutoConfig
+
     source, where = locate_model(settings)
     asking = asking_hub(f"model {source}") if "revision" in where else contextlib.nullcontext()
     with plain_words(f"model {settings.name}", "give a model folder or a Hub id"), asking:
+        if empty:
+            config, trust = AutoConfig.from_pretrained(source, **where), settings.trust_remote_code
+            return empty_model(lambda: auto.from_config(config, trust_remote_code=trust, **options))
         model, info = auto.from_pretrained(source, use_safetensors=True, output_loading_info=True, **where, **options)
     lacking = sorted(str(name) for name in info["missing_keys"])
     if lacking:
@@ -148,9 +174,14 @@ def _compare_vocabularies(
         console.warn(f"{settings.name} was trained with another vocabulary; what it knows of its tokens is lost")
 
 
-def _config(
+def new_model_config(
     settings: LanguageModelSettings, kind: str, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> PreTrainedConfig:
+    """The config of a new model of this kind, of the settings' shape, for sequences of `max_length` tokens.
+
+    Raises:
+        SettingsError: for a shape that no model can have.
+    """
     from transformers import AutoConfig
 
     hidden = settings.hidden_size or _HIDDEN_SIZE

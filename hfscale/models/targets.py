@@ -46,6 +46,19 @@ def prepare_language_model(model: PreTrainedModel) -> PreTrainedModel:
         ModelError: where the model's output is not one linear layer over its body's states, where documents that share
             a sequence would see each other, or where the model takes no masks; all found by small forward passes.
     """
+    features_at = attach_language_loss(model)
+    prepared = vars(model).pop("forward")  # a refused model is left as it was
+    _refuse_unfit(model, features_at)
+    model.forward = prepared
+    return model
+
+
+def attach_language_loss(model: PreTrainedModel) -> Callable[..., Tensor]:
+    """What `prepare_language_model` does, without its trial: weights without numbers (fake or empty) can't be tried.
+
+    Returns:
+        The function that reads what the output layer would see, (positions, hidden).
+    """
     plain, targets = model.forward, _Targets()
 
     def output_layer() -> Any:
@@ -78,9 +91,8 @@ def prepare_language_model(model: PreTrainedModel) -> PreTrainedModel:
         return linear_cross_entropy(features, output_layer(), wanted[positions])
 
     model.base_model.register_forward_hook(read_at_targets)
-    _refuse_unfit(model, features_at)
     model.forward = forward
-    return model
+    return features_at
 
 
 @contextlib.contextmanager

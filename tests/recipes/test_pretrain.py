@@ -258,7 +258,7 @@ def test_shipped_settings_make_the_model_that_they_promise(path: Path) -> None:
 
     auto = AutoModelForMaskedLM if name == "bert" else AutoModelForCausalLM
     tokenizer: Any = Tokenizer()
-    shape = language._config(config.model, config.model.type, tokenizer, config.data.max_length)
+    shape = language.new_model_config(config.model, config.model.type, tokenizer, config.data.max_length)
     with torch.device("meta"):
         model = auto.from_config(shape)
     assert model.num_parameters() == pytest.approx(PARAMETERS[path.stem], rel=0.05)

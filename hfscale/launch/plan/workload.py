@@ -1,0 +1,47 @@
+"""What is to be trained, as far as memory and time depend on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hfscale.schemas import OptimSettings, Task
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One training run, without its weights and its data."""
+
+    name: str
+    """The model, for people."""
+    config: Any
+    """transformers' config of the model; it has the whole depth."""
+    objective: Literal["causal", "masked"] | Task
+    """Language modelling of one of two kinds, or a classifier's task."""
+    sequence_length: int
+    """Tokens per sequence: that of the longest batch, which decides about memory."""
+    global_batch_size: int
+    """Sequences per optimizer step, over all GPUs and accumulation steps."""
+    micro_batch_size: int | None = None
+    """Sequences per forward pass on one GPU where a person has set it; else the largest that fits."""
+    precision: Precision = "bf16"
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    num_steps: int | None = None
+    """Optimizer steps of the whole run; None where it is not known."""
+    masked_fraction: float = 0.15
+    """Share of the tokens that a masked language model predicts."""
+    num_labels: int = 2
+    """Outputs of a classifier."""
+    trust_remote_code: bool = False
+
+    @property
+    def is_language_model(self) -> bool:
+        return self.objective in ("causal", "masked")
+
+    def num_targets(self, batch_size: int) -> int:
+        """Positions of a micro-batch at which a language model predicts."""
+        if self.objective == "masked":
+            return max(1, round(batch_size * self.sequence_length * self.masked_fraction))
+        return batch_size * (self.sequence_length - 1)

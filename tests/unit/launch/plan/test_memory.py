@@ -1,0 +1,82 @@
+"""Fake steps take what real ones take, and a line through two depths meets the whole depth."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from hfscale.launch.plan.fake_step import Variant, measure
+from hfscale.launch.plan.memory import StepMemory, measure_steps, no_extra
+from hfscale.launch.plan.timeline import MEASURED
+from hfscale.launch.plan.workload import Workload
+from tests.support.real_memory import real_peak
+
+ALL = np.ones(len(MEASURED))
+VARIANTS = [
+    Variant(weights="fp32", autocast=False, device="cpu"),
+    Variant(weights="fp32", autocast=False, checkpointing=True, device="cpu"),
+    Variant(weights="fp32", autocast=False, lora_rank=4, device="cpu"),
+]
+
+
+def workload(kind: str, layers: int = 3) -> Workload:
+    from transformers import AutoConfig
+
+    shape = {"vocab_size": 2000, "hidden_size": 64, "num_hidden_layers": layers, "num_attention_heads": 2}
+    if kind == "bert":
+        shape |= {"intermediate_size": 128, "attention_probs_dropout_prob": 0.0}
+    if kind == "llama":
+        shape |= {"intermediate_size": 128, "num_key_value_heads": 1, "pad_token_id": 0}
+    ends = {"bos_token_id": 1, "eos_token_id": 2} if kind != "bert" else {}
+    config = AutoConfig.for_model(kind, **shape, **ends)
+    objective = "single_label_classification" if kind == "bert" else "causal"
+    return Workload(name=kind, config=config, objective=objective, sequence_length=64, global_batch_size=4)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=["full", "checkpointing", "lora"])
+def test_fake_equals_real(kind: str, variant: Variant) -> None:
+    if variant.lora_rank and importlib.util.find_spec("peft") is None:
+        pytest.skip("peft is not installed")
+    training = workload(kind)
+    predicted = measure(training, variant, 3, 8).peaks(ALL).sum(1).max()
+    assert predicted == pytest.approx(real_peak(training, variant, 3, 8), rel=0.05)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_two_depths_meet_the_whole(checkpointing: bool) -> None:
+    training = workload("llama", layers=7)
+    variant = Variant(weights="bf16", autocast=False, checkpointing=checkpointing)
+    lines = {(depth, batch): measure(training, variant, depth, batch) for depth in (2, 3) for batch in (16, 32)}
+    del lines[3, 32]
+    line = StepMemory(7, (2, 3), (16, 32), lines)
+    for batch in (16, 48):
+        whole = measure(training, variant, 7, batch)
+        for factors in (ALL, np.array([1 / 8, 1 / 8, 0, 1, 1, 0])):
+            expected = whole.peaks(factors).sum(1).max()
+            assert line.parts(batch, factors, no_extra()).sum() == pytest.approx(expected, rel=0.05)
+        assert line.flops(batch) == pytest.approx(whole.flops, rel=0.01)
+
+
+def test_flops_are_those_of_the_products() -> None:
+    """A linear layer multiplies twice its weights per token forward, and twice that backward."""
+    training = workload("llama")
+    line = measure(training, VARIANTS[0], 1, 2)
+    body = 64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3
+    products = 6 * (2 * 64 * body + 2 * 63 * 2000 * 64)
+    attention = (4 + 10) * 2 * 2 * 64 * 64 * 32
+    assert line.flops == pytest.approx(products + attention, rel=0.01)
+
+
+def test_more_memory_with_accumulated_gradients() -> None:
+    line = measure(workload("llama"), VARIANTS[0], 3, 8)
+    assert line.peaks(ALL, accumulates=True).sum(1).max() > line.peaks(ALL).sum(1).max()
+
+
+def test_shallow_model_is_measured_whole() -> None:
+    training = workload("llama", layers=2)
+    steps = measure_steps(training, VARIANTS[:1], share=4)
+    assert steps[VARIANTS[0]].depths == (2,)
