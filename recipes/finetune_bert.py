@@ -58,7 +58,8 @@ def main(config: Config) -> None:
     labels = data.Labels.of(splits.train, config.task)
 
     # 3. Model: a pretrained encoder under a new head whose outputs carry the label names
-    classifier = models.load_text_classifier(config.model, config.task, labels.names, config.train.seed)
+    empty = launch.awaits_weights(accelerator)
+    classifier = models.load_text_classifier(config.model, config.task, labels.names, config.train.seed, empty)
     model, tokenizer = classifier
     max_length = classifier.max_length(config.data.max_length)
     with accelerator.main_process_first():
@@ -68,12 +69,11 @@ def main(config: Config) -> None:
     shared = {
         "pad_token_id": tokenizer.pad_token_id,
         "padding_side": tokenizer.padding_side,
-        "pad_multiple": 8 if accelerator.device.type == "cuda" else 1,
-        "process_index": accelerator.process_index,
-        "num_processes": accelerator.num_processes,
+        **launch.batching(accelerator),
     }
     sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
     batches = data.TrainBatches(encoded.train, seed=config.train.seed, **sizes, **shared)
+    launch.preflight(accelerator, config, model, batches, tokenizer, config.task)
 
     def score(model, split):
         held_out = data.EvalBatches(split, batch_size=config.train.eval_batch_size, **shared)

@@ -69,21 +69,18 @@ def main(config: Config) -> None:
         train, held_out = data.pack_corpus(corpus, tokenizer, max_length, "encoder")
 
     # 3. Model: of the shape that the settings give, or one to go on from
-    language_model = models.load_masked_model(config.model, tokenizer, max_length, seed)
+    empty = launch.awaits_weights(accelerator)
+    language_model = models.load_masked_model(config.model, tokenizer, max_length, seed, empty)
     model = language_model.model
 
     # 4. Batches of packed sequences, in the same order and masked the same way on any number of processes
-    shared = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "pad_multiple": 8 if accelerator.device.type == "cuda" else 1,
-        "process_index": accelerator.process_index,
-        "num_processes": accelerator.num_processes,
-    }
+    shared = {"pad_token_id": tokenizer.pad_token_id, **launch.batching(accelerator)}
     sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
     mask = data.MaskedTokens(
         tokenizer, fraction=config.mask.fraction, whole_words=config.mask.whole_words, seed=seed, max_length=max_length
     )
     batches = data.PackedTrainBatches(train, mask, seed=seed, **sizes, **shared)
+    launch.preflight(accelerator, config, model, batches, tokenizer, "masked")
 
     def score(trained):
         assert held_out is not None

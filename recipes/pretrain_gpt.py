@@ -68,18 +68,15 @@ def main(config: Config) -> None:
         train, held_out = data.pack_corpus(corpus, tokenizer, max_length, "decoder")
 
     # 3. Model: of the shape that the settings give, or one to go on from
-    language_model = models.load_causal_model(config.model, tokenizer, max_length, seed)
+    empty = launch.awaits_weights(accelerator)
+    language_model = models.load_causal_model(config.model, tokenizer, max_length, seed, empty)
     model = language_model.model
 
     # 4. Batches of packed sequences, in the same order on any number of processes
-    shared = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "pad_multiple": 8 if accelerator.device.type == "cuda" else 1,
-        "process_index": accelerator.process_index,
-        "num_processes": accelerator.num_processes,
-    }
+    shared = {"pad_token_id": tokenizer.pad_token_id, **launch.batching(accelerator)}
     sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
     batches = data.PackedTrainBatches(train, data.next_tokens, seed=seed, **sizes, **shared)
+    launch.preflight(accelerator, config, model, batches, tokenizer, "causal")
 
     def score(trained):
         assert held_out is not None

@@ -73,16 +73,12 @@ def main(config: Config) -> None:
     model, processor = classifier
 
     # 4. Batches in the same order, and varied in the same way, on any number of processes
-    shared = {
-        "mean": processor.image_mean,
-        "std": processor.image_std,
-        "process_index": accelerator.process_index,
-        "num_processes": accelerator.num_processes,
-    }
+    shared = {"mean": processor.image_mean, "std": processor.image_std, **launch.batching(accelerator, pads=False)}
     sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
     batches = data.ImageTrainBatches(
         splits.train, augmentation=config.augment, seed=config.train.seed, **sizes, **shared
     )
+    launch.preflight(accelerator, config, model, batches)
 
     def score(model, images):
         held_out = data.ImageEvalBatches(images, batch_size=config.train.eval_batch_size, **shared)

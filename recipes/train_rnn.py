@@ -80,11 +80,11 @@ def main(config: Config) -> None:
     shared = {
         "pad_token_id": tokenizer.pad_token_id,
         "padding_side": tokenizer.padding_side,
-        "process_index": accelerator.process_index,
-        "num_processes": accelerator.num_processes,
+        **launch.batching(accelerator),
     }
     sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
     batches = data.TrainBatches(encoded.train, seed=config.train.seed, **sizes, **shared)
+    launch.preflight(accelerator, config, model, batches, tokenizer)
 
     def score(model, split):
         held_out = data.EvalBatches(split, batch_size=config.train.eval_batch_size, **shared)

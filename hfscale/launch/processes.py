@@ -15,6 +15,7 @@ import yaml
 
 from hfscale import console, interruption
 from hfscale.errors import LaunchError, MissingExtraError
+from hfscale.launch.deepspeed import prepare_deepspeed, take_over
 from hfscale.launch.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _RIGHT = "accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes {n} RECIPE ..."
 _PATIENCE = timedelta(hours=2)  # the first process may read and tokenize that long while the others wait
 _SHARDERS = {
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
 }
@@ -42,14 +42,20 @@ def start(train: TrainSettings) -> Accelerator:
     refuse_unsupported(os.environ)
     interruption.watch_signals()
     trackers = _installed(train.trackers or [])
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would announce itself on stderr
     import torch
     from accelerate import Accelerator
 
+    if _flag(os.environ, "ACCELERATE_USE_FSDP") and not torch.cuda.is_available():
+        right = _RIGHT.replace("ddp", "zero3").format(n=os.environ.get("WORLD_SIZE", 2))
+        raise LaunchError(
+            f"FSDP2 needs GPUs: on a CPU accelerate would train copies and share nothing, without a word; use {right}"
+        )
     sharded = _flag(os.environ, "ACCELERATE_USE_DEEPSPEED")
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed, which would complain about it
     if sharded:
-        _prepare_deepspeed(torch.cuda.is_available())
+        prepare_deepspeed(torch.cuda.is_available())
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # DistributedDataParallel imports the one, accelerate the other where it is installed; and where they are
@@ -76,9 +82,7 @@ def start(train: TrainSettings) -> Accelerator:
         kwargs_handlers=[_process_group(sharded and on_cpu)],
     )
     if sharded:
-        # Else transformers shards a model while it loads it, and it can't be tried, counted or given a new head.
-        plugin: Any = accelerator.state.deepspeed_plugin
-        plugin.dschf = None
+        take_over(accelerator)
     refuse_strangers(accelerator.num_processes, os.environ, _launcher_arguments())
     console.say(f"running    {_describe(accelerator, precision)}")
     if on_cpu and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -92,15 +96,12 @@ def _process_group(over_gloo: bool) -> Any:
     return InitProcessGroupKwargs(timeout=_PATIENCE, **({"backend": "gloo"} if over_gloo else {}))
 
 
-def _prepare_deepspeed(has_gpu: bool) -> None:
-    """On a machine without a GPU DeepSpeed would compile an exchange of its own over shared memory, for a minute; gloo
-    does without."""
-    if importlib.util.find_spec("deepspeed") is None:
-        raise MissingExtraError("ZeRO comes with an extra: pip install 'hfscale[deepspeed]'")
-    import deepspeed.ops
-
-    if not has_gpu:
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+def batching(accelerator: Accelerator, pads: bool = True) -> dict[str, int]:
+    """What batches have to know of this process: which of how many it is, and, where they are padded, to a multiple of
+    what: 8 for the tensor cores of a GPU; on a CPU every position costs."""
+    place: dict[str, int] = {"process_index": accelerator.process_index, "num_processes": accelerator.num_processes}
+    multiple: dict[str, int] = {"pad_multiple": 8 if accelerator.device.type == "cuda" else 1}
+    return multiple | place if pads else place
 
 
 def finish(accelerator: Accelerator) -> None:
@@ -123,13 +124,21 @@ def refuse_unsupported(environ: Mapping[str, str]) -> None:
     for variable, name in _SHARDERS.items():
         if _flag(environ, variable):
             raise LaunchError(
-                f"this launch asks for {name}, which hfscale does not run yet; use {_RIGHT.format(n=number)}"
+                f"this launch asks for {name}, which hfscale does not run; use {_RIGHT.format(n=number)}"
             )
+    if _flag(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION", "1") != "2":
+        right = _RIGHT.replace("ddp", "fsdp2").format(n=number)
+        raise LaunchError(f"this launch asks for FSDP in its first version; use {right}")
+    right = _RIGHT.replace("ddp", "zero2").format(n=number)
     if _flag(environ, "ACCELERATE_USE_DEEPSPEED") and _flag(environ, "ACCELERATE_USE_CPU"):
-        right = _RIGHT.replace("ddp", "zero2").format(n=number)
         raise LaunchError(
             "ACCELERATE_USE_CPU (use_cpu: true) would turn DeepSpeed into plain DDP without a word; leave it out: "
             f"{right}"
+        )
+    if _flag(environ, "ACCELERATE_USE_DEEPSPEED") and "RANK" not in environ:
+        raise LaunchError(
+            "ACCELERATE_USE_DEEPSPEED is set, but no launcher has told this process its place (DeepSpeed would ask "
+            f"MPI); use {right}"
         )
     steps = environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps != "1":

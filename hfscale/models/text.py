@@ -11,6 +11,7 @@ from hfscale import console
 from hfscale.data.vocabulary import ensure_padding, refuse_made_up
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
+from hfscale.models.empty import empty_model
 from hfscale.models.first_token import read_first_token_only
 from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_dropout, set_outputs, task_of
 from hfscale.models.locate import locate_model
@@ -54,11 +55,13 @@ class TextClassifier(NamedTuple):
         return wanted
 
 
-def load_text_classifier(settings: ModelSettings, task: Task, label_names: Sequence[str], seed: int) -> TextClassifier:
+def load_text_classifier(
+    settings: ModelSettings, task: Task, label_names: Sequence[str], seed: int, empty: bool = False
+) -> TextClassifier:
     """Load any encoder that has the task's head (see `heads`), in float32, with outputs for these labels.
 
     A classifier's head for other labels is replaced by one drawn from `seed`; so are all weights where the settings
-    ask for random ones.
+    ask for random ones. An `empty` model gets its weights later, from another process (see `hfscale.models.empty`).
 
     Raises:
         ModelError: for a model that can't be found, has no such head, or whose vocabulary doesn't fit its tokenizer.
@@ -82,7 +85,10 @@ def load_text_classifier(settings: ModelSettings, task: Task, label_names: Seque
             raise ModelError(f"--model.dropout has no effect: {settings.name} has no dropout; leave it out")
         torch.manual_seed(seed)
         all_random = isinstance(settings, ClassifierModelSettings) and settings.random_weights
-        model, new = _drawn(config, task, options) if all_random else _pretrained(source, config, task, options)
+        if empty:
+            model, new = empty_model(lambda: _drawn(config, task, options)[0]), set[str]()
+        else:
+            model, new = _drawn(config, task, options) if all_random else _pretrained(source, config, task, options)
     refuse_made_up(tokenizer, settings.name)
     if had_head and had != list(label_names) and task != "question_answering":  # a span's ends have no names
         new |= _draw_head(model)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-    from hfscale.training.loop import FitResult
+    from hfscale.training.fit_result import FitResult
 
 
 def result(
@@ -35,6 +35,7 @@ def result(
     return {
         "metrics": metrics,
         **fitted._asdict(),
+        "communication": fitted.communication and fitted.communication._asdict(),
         "peak_memory_bytes": int(accelerator.gather(peak).max()),  # type: ignore[union-attr]
         "num_parameters": sum(map(num_elements, parameters)),
         "num_trained_parameters": sum(num_elements(each) for each in parameters if each.requires_grad),
@@ -72,6 +73,9 @@ def complete_run(path: Path, values: dict[str, Any], try_it: Sequence[str] = ())
     speed = [f"{values['samples_per_second']:,.1f} samples/s"]
     speed += [f"{tokens:,.0f} tokens/s"] if tokens is not None else []
     speed += [f"{fraction:.0%} of the matrix-multiply peak"] if fraction is not None else []
+    if values.get("communication"):
+        efficiency = values["communication"]["scaling_efficiency"]
+        speed += [f"{efficiency:.0%} scaling efficiency over {values['num_processes']} processes"]
     speed += [f"{values['train_seconds']:.0f} s of training", f"{values['peak_memory_bytes'] / 2**30:.2f} GiB"]
     console.say(f"speed      {', '.join(speed)}")
     console.say(f"saved      {path}/model, {path}/result.json, {path}/learning_curve.png")

@@ -58,6 +58,12 @@ class TrainSettings:
     """Evaluations without a better model after which training stops."""
     precision: Literal["fp32", "bf16"] | None = None
     """Arithmetic of the forward pass; by default what `accelerate launch` was told, else fp32."""
+    activation_checkpointing: bool = False
+    """Keep only the inputs of the layers for the backward pass and compute the rest anew: a fraction of the memory for
+    activations, about a third more time, the same losses."""
+    preflight: bool = True
+    """Before training, compare the predicted peak memory with what there is, and show an example as the model gets
+    it."""
     trackers: list[Tracker] | None = None
     """Experiment trackers to report to, beside metrics.jsonl."""
 
@@ -93,6 +99,7 @@ NEUTRAL = frozenset(
             f"train.{name}"
             for name in (
                 *("output_dir", "micro_batch_size", "eval_batch_size", "log_steps", "trackers", "stall_seconds"),
+                *("activation_checkpointing", "preflight"),
                 *("save_steps", "save_minutes", "save_in_background", "keep_checkpoints", "resume", "allow_changes"),
             )
         ),

@@ -1,5 +1,5 @@
+from .fit_result import FitResult as FitResult
 from .language_loss import language_model_loss as language_model_loss
-from .loop import FitResult as FitResult
 from .loop import fit as fit
 from .losses import classification_loss as classification_loss
 from .losses import loss_sum as loss_sum

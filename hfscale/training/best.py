@@ -12,7 +12,8 @@ from safetensors.torch import load_file, load_model
 
 from hfscale import console
 from hfscale.training.checkpoint_files import best_folder, remove_old_best
-from hfscale.training.zero import is_sharded, load_whole_weights, whole_weights
+from hfscale.training.state import buffers_of, load_tensors
+from hfscale.training.zero import is_sharded, load_whole_weights, shares_weights, whole_weights
 
 if TYPE_CHECKING:
     import torch
@@ -100,9 +101,12 @@ class BestModel:
         """Give the model its best weights back, unless they are its last ones anyway."""
         if self.step is None or self.step == last_step:
             return
-        if is_sharded(self._accelerator):
-            weights = load_file(self.folder / "model.safetensors") if self._accelerator.is_main_process else {}
+        shares, is_main = shares_weights(self._model), self._accelerator.is_main_process
+        if shares or is_sharded(self._accelerator):
+            weights, buffers = load_file(self.folder / "model.safetensors") if is_main else {}, buffers_of(self._model)
             load_whole_weights(self._accelerator, self._model, weights)
-        elif self._accelerator.is_main_process:
+            load_tensors(buffers if is_main else {}, {name: weights[name] for name in buffers if is_main})
+        elif is_main:
             load_model(self._model, str(self.folder / "model.safetensors"))
-        broadcast(list(self._model.state_dict().values()))  # other machines may not see this one's disk
+        # Other machines may not see this one's disk.
+        broadcast(list((buffers_of(self._model) if shares else self._model.state_dict()).values()))

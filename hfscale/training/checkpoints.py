@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from hfscale import console, watchdog
 from hfscale.errors import RunFolderError
+from hfscale.training import fsdp
 from hfscale.training.checkpoint_files import (
     BrokenCheckpoint,
     Checkpoint,
@@ -32,7 +33,13 @@ from hfscale.training.state import (
     optimizer_state,
     parameters_of,
 )
-from hfscale.training.zero import gathered_state, is_sharded, load_gathered_state
+from hfscale.training.zero import (
+    gathered_state,
+    is_sharded,
+    load_gathered_state,
+    load_whole_weights,
+    shares_weights,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -136,6 +143,8 @@ class Checkpoints:
         model, checkpoint = estimated_bytes(self._model, self._optimizer)
         need = (1 if checkpoint_folders(self._run.folder) else 2) * checkpoint + 2 * model
         free = shutil.disk_usage(self._run.folder).free
+        if self._train.preflight:
+            console.say(f"disk       {_size(need)} needed at most, {_size(free)} free")
         if free < need:
             raise RunFolderError(
                 f"the disk of {self._run.folder} has {_size(free)} free; checkpoints ({_size(checkpoint)} each, two "
@@ -183,6 +192,8 @@ class Checkpoints:
         scalars: Scalars = {}
         if is_sharded(self._accelerator):
             weights, moments = gathered_state(self._accelerator, self._model, self._optimizer)
+        elif shares_weights(self._model):
+            weights, moments, scalars = fsdp.gathered_state(self._accelerator, self._model, self._optimizer)
         else:
             weights = parameters_of(self._model)
             moments, scalars = optimizer_state(self._model, self._optimizer)
@@ -241,6 +252,10 @@ class Checkpoints:
             if is_sharded(self._accelerator):
                 load_gathered_state(self._accelerator, self._model, self._optimizer, weights, moments)
                 load_tensors(buffers := buffers_of(self._model), {name: weights[name] for name in buffers})
+            elif shares_weights(self._model):
+                load_whole_weights(self._accelerator, self._model, weights)
+                load_tensors(buffers := buffers_of(self._model), {name: weights[name] for name in buffers})
+                fsdp.load_moments(self._model, self._optimizer, moments, state["optimizer"])
             else:
                 load_tensors(parameters_of(self._model) | buffers_of(self._model), weights)
                 load_optimizer_state(self._model, self._optimizer, moments, state["optimizer"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from accelerate.utils import set_seed
@@ -14,11 +14,14 @@ from hfscale import console, interruption
 from hfscale.config import flat_settings
 from hfscale.errors import DivergedError, Interrupted, SettingsError
 from hfscale.training import zero
+from hfscale.training.activation_checkpointing import checkpoint_activations
 from hfscale.training.best import BestModel, SaveFn
 from hfscale.training.checkpoint_files import checkpoint_folder
 from hfscale.training.checkpoint_writer import RunFolder
 from hfscale.training.checkpoints import Checkpoints, Volatile
+from hfscale.training.communication import CommunicationProbe
 from hfscale.training.dropout import use_lane_dropout
+from hfscale.training.fit_result import FitResult
 from hfscale.training.journal import Journal
 from hfscale.training.progress import Progress
 from hfscale.training.schedules import learning_rate, num_steps, warmup_steps
@@ -61,27 +64,6 @@ class FitConfig(Protocol):
     def optim(self) -> OptimSettings: ...
 
 
-class FitResult(NamedTuple):
-    """What a run did."""
-
-    steps: int
-    epochs: float
-    train_seconds: float
-    """Seconds of training; evaluation, logging and saving left out."""
-    samples_per_second: float
-    tokens_per_second: float | None
-    """Real tokens, padding left out; None for images."""
-    matmul_peak_fraction: float | None
-    """Share of the measured matrix-multiply peak that the model's own work reached; None where it can't be counted."""
-    best_step: int | None
-    """Step whose weights the model has now; None where nothing was evaluated."""
-    stopped_early: bool
-    resumed_from: str | None
-    """Name of the checkpoint that this process went on from."""
-    changed_settings: list[dict[str, Any]]
-    """What was changed in mid-run, and after which step; empty but for `train.allow_changes`."""
-
-
 def fit(
     accelerator: Accelerator,
     model: torch.nn.Module,
@@ -122,7 +104,7 @@ def fit(
     journal = Journal(accelerator, folder, settings, progress, *speed)
     loop = _Loop(
         accelerator, model, wrapped, wrapped_optimizer, batches, loss_fn, config, evaluate, eval_every, progress,
-        checkpoints, journal,
+        checkpoints, journal, probe := CommunicationProbe(accelerator),
     )  # fmt: skip
     with journal, checkpoints, watching(train.stall_seconds), interruption.deferred():
         loop.run()
@@ -133,7 +115,8 @@ def fit(
             save(run.folder / "model", weights)
     rate, done = progress.meter.total(), progress.step
     return FitResult(
-        done, done / batches.steps_per_epoch, *rate, journal.peak_fraction(rate), best.step, done < total_steps,
+        done, done / batches.steps_per_epoch, *rate, rate.samples_per_second / accelerator.num_processes,
+        probe.result(), journal.peak_fraction(rate), best.step, done < total_steps,
         progress.resumed_from, progress.changes,
     )  # fmt: skip
 
@@ -147,17 +130,19 @@ def _prepare(
     config: FitConfig,
 ) -> tuple[torch.nn.Module, AcceleratedOptimizer, Speed]:
     """Model and optimizer as the processes share them, random generators at their start, and the machine's speed."""
-    train, sharded, speed = config.train, zero.is_sharded(accelerator), None
+    train, sharded = config.train, zero.is_sharded(accelerator)
     if accelerator.device.type == "cpu":
         use_lane_dropout(model)
+    if train.activation_checkpointing:
+        checkpoint_activations(model)
     if sharded:
-        zero.configure(accelerator, config.optim, train.micro_batch_size or train.global_batch_size)
-        speed = measure(accelerator, model, batches, loss_fn)  # while the model is still whole
+        zero.configure(accelerator, model, config.optim, train.micro_batch_size or train.global_batch_size)
+        zero.share_weights(accelerator, model)
     wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     if sharded:
         zero.share_output_layer(model)
     set_seed(train.seed, device_specific=True)  # dropout differs between processes, and is the same in every run
-    return wrapped, wrapped_optimizer, speed or measure(accelerator, model, batches, loss_fn)
+    return wrapped, wrapped_optimizer, measure(accelerator, wrapped, batches, loss_fn)
 
 
 @dataclass
@@ -176,6 +161,7 @@ class _Loop:
     progress: Progress
     checkpoints: Checkpoints
     journal: Journal
+    probe: CommunicationProbe
     saved: tuple[int, StepStats | None] | None = None
     """Step of the newest checkpoint, and what it says of a step that is not recorded yet."""
     before_step: Volatile | None = None
@@ -224,10 +210,11 @@ class _Loop:
         self.before_step = Volatile.now(self.model) if len(micro_batches) > 1 else None
         try:
             step = zero.sharded_step if zero.is_sharded(self.accelerator) else train_step
-            stats = step(
-                self.accelerator, self.wrapped, self.optimizer, micro_batches, self.loss_fn, optim.max_grad_norm,
-                self.checkpoints.wished(), self.checkpoints.settle,
-            )  # fmt: skip
+            with self.probe.step(progress.meter):
+                stats = step(
+                    self.accelerator, self.wrapped, self.optimizer, micro_batches, self.loss_fn, optim.max_grad_norm,
+                    self.checkpoints.wished(), self.checkpoints.settle,
+                )  # fmt: skip
         except DivergedError as error:
             raise DivergedError(f"step {progress.step + 1}: {error}; {_what_to_try(optim, lr)}") from None
         self.before_step = None

@@ -12,6 +12,7 @@ from accelerate.utils import send_to_device
 
 from hfscale import interruption, watchdog
 from hfscale.errors import DivergedError, Interrupted
+from hfscale.training import fsdp
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -110,7 +111,7 @@ def _mean_and_clip(
     """
     grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     to_mean = accelerator.num_processes / max(1.0, num_targets)
-    norm = torch.nn.utils.get_total_norm(grads).item() * to_mean
+    norm = fsdp.whole(torch.nn.utils.get_total_norm(grads)).item() * to_mean
     clip = min(1.0, max_grad_norm / (norm + 1e-6)) if max_grad_norm else 1.0
     torch._foreach_mul_(grads, to_mean * clip)  # pyright: ignore[reportPrivateImportUsage]
     return norm

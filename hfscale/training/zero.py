@@ -19,6 +19,7 @@ from accelerate.utils import DistributedType, send_to_device
 from hfscale import interruption, watchdog
 from hfscale.batch import NO_LABEL
 from hfscale.errors import DivergedError
+from hfscale.training import fsdp
 from hfscale.training.step import StepStats, all_sum
 
 if TYPE_CHECKING:
@@ -29,13 +30,18 @@ if TYPE_CHECKING:
     from hfscale.schemas import OptimSettings
     from hfscale.training.losses import LossFn
 
+_GATHERED_LOW = ("torch.nn.Linear", "torch.nn.Conv2d", "transformers.pytorch_utils.Conv1D")
+"""Layers that multiply in bfloat16: their weights travel in it, too, and need no copy that autocast would keep."""
+
+_REDUCE_BUCKET = 500_000_000  # elements, DeepSpeed's own choice for large models
+
 
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether DeepSpeed runs this training."""
     return accelerator.distributed_type == DistributedType.DEEPSPEED
 
 
-def configure(accelerator: Accelerator, optim: OptimSettings, micro_batch_size: int) -> None:
+def configure(accelerator: Accelerator, model: nn.Module, optim: OptimSettings, micro_batch_size: int) -> None:
     """Tell DeepSpeed, before `prepare`, what hfscale's own settings say: it clips; it neither accumulates nor counts.
 
     On a machine without a GPU the optimizer that was offloaded is torch's own: DeepSpeed's would be compiled first.
@@ -46,8 +52,42 @@ def configure(accelerator: Accelerator, optim: OptimSettings, micro_batch_size: 
     config["gradient_accumulation_steps"] = 1  # the boundary is set by hand, and the loss is divided here
     config["gradient_clipping"] = optim.max_grad_norm or 0.0
     config["steps_per_print"] = 10**9
+    # A buffer that it allocates in full: by default 2 GB, however small the model is.
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    config["zero_optimization"].setdefault("reduce_bucket_size", max(1, min(trained, _REDUCE_BUCKET)))
+    if accelerator.mixed_precision == "bf16":
+        # Autocast over float32 weights as everywhere else, not DeepSpeed's copy of the model in bfloat16.
+        config["bf16"] = {"enabled": False}
+        config["torch_autocast"] = {
+            "enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": list(_GATHERED_LOW)
+        }  # fmt: skip
     if accelerator.device.type == "cpu":
         config["zero_force_ds_cpu_optimizer"] = False
+
+
+def share_weights(accelerator: Accelerator, model: nn.Module) -> None:
+    """Under stage 3, give every process its share of the first one's weights, one weight at a time.
+
+    The others may have theirs on the meta device (`hfscale.models` loads them so): no process but the first ever holds
+    more than its share and the largest weight. DeepSpeed alone would move whole models to the GPUs before.
+    """
+    plugin: Any = accelerator.state.deepspeed_plugin
+    if plugin.zero_stage != 3:
+        return
+    from deepspeed.runtime.zero.partition_parameters import Init
+
+    zero: Any = {key: value for key, value in plugin.deepspeed_config["zero_optimization"].items() if value != "auto"}
+    config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": zero}
+    first: Any = None
+    for parameter in list(model.parameters()):
+        if parameter.is_meta:
+            room = torch.empty(parameter.shape, dtype=parameter.dtype, device=accelerator.device)
+            torch.utils.swap_tensors(parameter, torch.nn.Parameter(room, parameter.requires_grad))
+        if first is None:
+            Init(module=torch.nn.ParameterList([parameter]), dtype=parameter.dtype, config_dict_or_path=config)
+            first = parameter
+        else:
+            first.convert_to_zero_parameters(param_list=[parameter])
 
 
 def share_output_layer(model: nn.Module) -> None:
@@ -115,16 +155,30 @@ def sharded_step(
     return StepStats(value, norm, int(num_examples), int(num_tokens), save > 0, stop > 0)
 
 
-@contextlib.contextmanager
-def _whole(parameter: Tensor, write: bool = False) -> Generator[None]:
-    """The parameter with all of its elements, on every process; what the first one writes, all get."""
-    if not hasattr(parameter, "ds_id"):
-        yield
-        return
-    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+def shares_weights(model: nn.Module) -> bool:
+    """Whether every process has a share of the weights only: under stage 3, and under FSDP2."""
+    return any(_is_share(parameter) for parameter in model.parameters())
 
-    with GatheredParameters([parameter], modifier_rank=0 if write else None):
-        yield
+
+def _is_share(parameter: Tensor) -> bool:
+    return hasattr(parameter, "ds_id") or fsdp.is_share(parameter)
+
+
+@contextlib.contextmanager
+def _whole(parameter: Tensor, write: bool = False) -> Generator[Tensor]:
+    """The parameter with all of its elements, on every process; what the first one writes, all get."""
+    if fsdp.is_share(parameter):
+        full = torch.empty(parameter.shape, dtype=parameter.dtype) if write else fsdp.whole(parameter)
+        yield full
+        if write:
+            parameter.copy_(fsdp.shared_out(full, parameter))
+    elif hasattr(parameter, "ds_id"):
+        from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+
+        with GatheredParameters([parameter], modifier_rank=0 if write else None):
+            yield parameter
+    else:
+        yield parameter
 
 
 def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor] | None:
@@ -132,13 +186,13 @@ def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tenso
 
     Called by all processes. Tied weights stand once.
     """
-    if not any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+    if not shares_weights(model):
         return None
     weights: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        with _whole(parameter):
+        with _whole(parameter) as full:
             if accelerator.is_main_process:
-                weights[name] = parameter.detach().cpu().clone()
+                weights[name] = full.detach().cpu().clone()
     saved = model.state_dict().keys()
     weights |= {name: buffer.cpu() for name, buffer in model.named_buffers() if name in saved}
     for name, weight in weights.items():
@@ -151,9 +205,9 @@ def load_whole_weights(accelerator: Accelerator, model: nn.Module, weights: Mapp
     has any. Called by all processes."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            with _whole(parameter, write=True):
-                if accelerator.is_main_process or (weights and not hasattr(parameter, "ds_id")):
-                    parameter.copy_(weights[name])
+            with _whole(parameter, write=True) as full:
+                if accelerator.is_main_process or (weights and not _is_share(parameter)):
+                    full.copy_(weights[name])
 
 
 def gathered_state(accelerator: Accelerator, model: nn.Module, optimizer: Any) -> tuple[Any, Any]:
