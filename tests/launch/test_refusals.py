@@ -1,5 +1,7 @@
 """Launch commands that would silently train something else end in one line with the command that works."""
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,27 @@ def test_copies_started_by_srun(words: list[Any]) -> None:
 def test_accumulation_in_the_launchers_settings(words: list[Any]) -> None:
     environ = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}
     assert_refused(run(*words, env=environ), words, "gradient_accumulation_steps", "--train.micro_batch_size")
+
+
+def test_deepspeed_without_a_launcher(words: list[Any]) -> None:
+    finished = run(*words, env={"ACCELERATE_USE_DEEPSPEED": "true"})
+    assert_refused(finished, words, "ACCELERATE_USE_DEEPSPEED", "zero2.yaml")
+
+
+def test_fsdp_on_a_cpu(words: list[Any]) -> None:
+    environ = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "CUDA_VISIBLE_DEVICES": ""}
+    assert_refused(run(*words, env=environ), words, "FSDP2 needs GPUs", "zero3.yaml")
+
+
+def test_fsdp_of_the_first_version(words: list[Any]) -> None:
+    assert_refused(run(*words, env={"ACCELERATE_USE_FSDP": "true"}), words, "first version", "fsdp2.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs the extra `deepspeed`")
+def test_what_the_deepspeed_configuration_may_not_say(words: list[Any], tmp_path: Path) -> None:
+    zero = {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 2}, "gradient_clipping": 0.5}
+    (tmp_path / "zero.json").write_text(json.dumps(zero))
+    launcher = ("--use_deepspeed", "--deepspeed_config_file", tmp_path / "zero.json", "--num_processes", "2", *PLAIN)
+    finished = launch(launcher, *words)
+    assert_refused(finished, words, "gradient_clipping", "--optim.max_grad_norm")

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs the extra `deepspeed`"),
 ]
 STEPS = 10
-CONFIGS = ("zero1", "zero2", "zero3", "zero3_offload")
+CONFIGS = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 
 
 def bert(folder: Path) -> list[Any]:
@@ -100,7 +100,10 @@ def test_sharded_training_is_the_same_training(runs: Runs, config: str) -> None:
     assert_equal(run, whole, 1e-5)
     assert result(run)["metrics"] == pytest.approx(result(whole)["metrics"], abs=1e-5)
     assert result(run)["num_parameters"] == result(whole)["num_parameters"]
-    assert "2 processes (DEEPSPEED)" in finished.stdout
+    assert f"2 processes ({'MULTI_CPU' if config == 'ddp' else 'DEEPSPEED'})" in finished.stdout
+    assert 0 < result(run)["communication"]["scaling_efficiency"] < 1
+    if config == "ddp":
+        return  # every process holds everything
     shares = [json.loads(line.split(" ", 1)[1]) for line in finished.stdout.splitlines() if line.startswith("shares ")]
     assert len(shares) == 2
     whole_size = result(whole)["num_parameters"]
@@ -109,7 +112,27 @@ def test_sharded_training_is_the_same_training(runs: Runs, config: str) -> None:
         assert share["weights"] == pytest.approx(whole_size / (2 if "zero3" in config else 1), rel=0.1)
 
 
-@pytest.mark.parametrize("config", ["zero2", "zero3"])
+def test_each_of_1001_examples_is_scored_once(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, "finetune_bert")
+    many = write_csv(tmp_path / "many.csv", reviews(1001))
+    runs.words += ["--data.validation", many, "--train.max_steps", 1, "--train.eval_batch_size", 16]
+    assert runs.alone("whole").returncode == 0
+    assert_done(tmp_path / "zero3", runs.two("zero3", "zero3"))
+    assert result(tmp_path / "zero3")["num_examples"]["validation"] == 1001
+    assert result(tmp_path / "zero3")["metrics"] == pytest.approx(result(tmp_path / "whole")["metrics"], abs=1e-6)
+
+
+def test_bf16_is_that_of_one_process(runs: Runs) -> None:
+    """Autocast over float32 weights under ZeRO, too: the files hold float32, and losses are near those of fp32."""
+    finished = runs.two("zero3", "zero3_bf16", environment={"ACCELERATE_MIXED_PRECISION": "bf16"})
+    assert_done(runs.folder / "zero3_bf16", finished)
+    for record, expected in zip(records(runs.folder / "zero3_bf16"), records(runs.folder / "whole"), strict=True):
+        assert record["loss"] == pytest.approx(expected["loss"], abs=0.02)
+    weights = load_file(runs.folder / "zero3_bf16" / "model" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("config", ["zero1", "zero2", "zero3"])
 def test_killed_and_gone_on_with(runs: Runs, config: str) -> None:
     """On as many processes to the bit, as if it had never been killed; on one process to 1e-5."""
     whole = runs.folder / config

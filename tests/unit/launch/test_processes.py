@@ -96,20 +96,30 @@ def test_a_batch_script_of_slurm_is_not_a_copy() -> None:
 @pytest.mark.parametrize(
     "variable, name",
     [
-        ("ACCELERATE_USE_FSDP", "FSDP"),
         ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
         ("ACCELERATE_USE_PARALLELISM_CONFIG", "a parallelism config"),
     ],
 )
 def test_sharding_is_refused(variable: str, name: str) -> None:
     for on in ("true", "True", "1"):
-        with pytest.raises(LaunchError, match=f"asks for {name}, which hfscale does not run yet"):
+        with pytest.raises(LaunchError, match=f"asks for {name}, which hfscale does not run"):
             refuse_unsupported({variable: on})
     refuse_unsupported({variable: "false"})
 
 
+def test_only_the_second_fsdp_is_taken() -> None:
+    refuse_unsupported({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
+    with pytest.raises(LaunchError, match=r"FSDP in its first version; use .*fsdp2\.yaml"):
+        refuse_unsupported({"ACCELERATE_USE_FSDP": "true"})
+
+
+def test_deepspeed_without_a_launcher_is_refused() -> None:
+    with pytest.raises(LaunchError, match=r"no launcher has told.*zero2\.yaml"):
+        refuse_unsupported({"ACCELERATE_USE_DEEPSPEED": "true"})
+
+
 def test_deepspeed_that_would_be_plain_ddp_is_refused() -> None:
-    refuse_unsupported({"ACCELERATE_USE_DEEPSPEED": "true"})
+    refuse_unsupported({"ACCELERATE_USE_DEEPSPEED": "true", "RANK": "0"})
     with pytest.raises(LaunchError, match="into plain DDP without a word"):
         refuse_unsupported({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_CPU": "true"})
 
