@@ -16,7 +16,8 @@ def test_settings_exist() -> None:
         name for recipe in RECIPES for name in re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", run(recipe, "--help").stdout)
     }
     known |= {"config_file", "num_processes", "index-url"}  # of accelerate and pip
-    known |= set(re.findall(r"--([a-z_]+)", run("-m", "hfscale", "predict", "--help").stdout))
+    for command in ("predict", "plan"):
+        known |= set(re.findall(r"--([a-z_]+)", run("-m", "hfscale", command, "--help").stdout))
     for benchmark in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'"--([a-z_]+)"', benchmark.read_text(encoding="utf-8")))
     named = set(re.findall(r"--([a-z][a-z_.-]*[a-z])", PAGES))
