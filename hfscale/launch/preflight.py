@@ -63,12 +63,17 @@ def _compare_memory(accelerator: Accelerator, config: Any, model: Any, batch: Ba
         trust_remote_code=config.model.trust_remote_code,
     )
     there = _bytes_there(accelerator, model)
-    if rough_bound(workload, model) < _EASY * there:
-        return console.say(f"memory     far below the {_gib(there)} that are free")
-    if accelerator.is_main_process:
-        accumulates = config.train.global_batch_size > size * accelerator.num_processes
+    accumulates = config.train.global_batch_size > size * accelerator.num_processes
+    try:
+        if rough_bound(workload, model) < _EASY * there:
+            return console.say(f"memory     far below the {_gib(there)} that are free")
+        if not accelerator.is_main_process:
+            return
         predicted = predicted_bytes(accelerator, workload, model, accumulates, config.train.activation_checkpointing)
-        _judge(predicted, there, config)
+    except Exception as error:  # a model that can't be measured can be trained nevertheless
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        return console.say(f"memory     not predicted for a {workload.name} model ({reason})")
+    _judge(predicted, there, config)
 
 
 def _judge(predicted: float, there: float, config: Any) -> None:

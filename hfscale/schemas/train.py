@@ -60,7 +60,7 @@ class TrainSettings:
     """Arithmetic of the forward pass; by default what `accelerate launch` was told, else fp32."""
     activation_checkpointing: bool = False
     """Keep only the inputs of the layers for the backward pass and compute the rest anew: a fraction of the memory for
-    activations, about a third more time, the same losses."""
+    activations for a second forward pass, the same losses."""
     preflight: bool = True
     """Before training, compare the predicted peak memory with what there is, and show an example as the model gets
     it."""

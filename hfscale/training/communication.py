@@ -54,13 +54,13 @@ class CommunicationProbe:
             yield
 
     def result(self) -> Communication | None:
-        """None for one process, and for a run of fewer steps. Called by all processes."""
+        """None for one process, for a run of fewer steps, and where the profiler saw nothing. Called by all."""
         if self._profiler is None:
             return None
         mine = communication_of(self._profiler.events())
         number = self._accelerator.num_processes
         seconds, exposed, step = (total / number for total in all_sum(self._accelerator, mine))
-        return Communication(seconds, exposed, 1 - exposed / step)
+        return Communication(seconds, exposed, 1 - exposed / step) if step else None
 
 
 def communication_of(events: Iterable[Any]) -> tuple[float, float, float]:

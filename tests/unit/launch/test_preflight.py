@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,6 +77,21 @@ def test_what_cannot_fit_is_refused(
     with pytest.raises(LaunchError, match=r"predicted peak .* try --train\.activation_checkpointing true"):
         launch.preflight(*arguments)
     launch.preflight(Accelerator(cpu=True), config_of(preflight=False), *arguments[2:])
+
+
+def test_a_model_that_cannot_be_measured_is_not_refused(
+    tiny_model: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    model: Any = AutoModelForSequenceClassification.from_pretrained(tiny_model)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+
+    def unmeasurable(*_: Any) -> float:
+        raise AttributeError("no hidden_size")
+
+    monkeypatch.setattr(sys.modules[predicted_bytes.__module__], "rough_bound", unmeasurable)
+    batches = [[batch_of(tokenizer, "good film", labels=torch.tensor([0]))]]
+    launch.preflight(Accelerator(cpu=True), config_of(), model, batches, tokenizer, "single_label_classification")
+    assert "memory     not predicted for a bert model (no hidden_size)" in capsys.readouterr().out
 
 
 def test_prediction_grows_with_the_batch_and_shrinks_with_checkpointing(tiny_model: Path) -> None:
