@@ -95,8 +95,11 @@ def _fill_disk(place: tuple[str, int, int]) -> None:
     _before_forward_passes(fill)
 
 
-def _count_shares(_: Any) -> None:
-    """Print how many numbers this process holds after the last step: of the weights, and of AdamW's two moments."""
+def _count_shares(folder: str) -> None:
+    """Write how many numbers this DeepSpeed process holds after the last step: of weights, and of AdamW's two moments.
+
+    To a file of its own: what two processes print into one pipe can end up on one line.
+    """
     from hfscale.training import loop
 
     def counted(self: Any) -> None:
@@ -105,7 +108,7 @@ def _count_shares(_: Any) -> None:
         state = self.optimizer.optimizer.optimizer.state.values()
         moments = [value for values in state for value in values.values() if getattr(value, "ndim", 0)]
         held = {name: sum(map(_numel, each)) for name, each in (("weights", weights), ("moments", moments))}
-        print("shares", json.dumps(held), flush=True)
+        Path(folder, f"shares-{os.environ['RANK']}.json").write_text(json.dumps(held))
 
     inner, loop._Loop.run = loop._Loop.run, counted
 
