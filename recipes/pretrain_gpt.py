@@ -102,10 +102,12 @@ def main(config: Config) -> None:
         result |= runs.packing_result(train, held_out)
         runs.write_result(folder, result)
 
-        # 7. What token frequencies alone reach, samples, model card, learning curve
+    # 7. Samples, by all processes where each has a share of the weights; token frequencies alone, model card, curve
+    samples = evaluation.write_samples(model, tokenizer, config.samples, seed) if held_out else []
+    if accelerator.is_main_process:
         if held_out:
             result["baselines"] = {"unigram": evaluation.unigram_baseline(train, held_out)}
-            result["samples"] = evaluation.write_samples(model, tokenizer, config.samples, seed)
+            result["samples"] = samples
             runs.write_result(folder, result)
         files.write_text(folder / "model" / "README.md", hub.language_model_card(config, result, "text-generation"))
         evaluation.plot_learning_curve(folder)

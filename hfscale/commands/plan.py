@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -143,6 +144,10 @@ def _check(settings: argparse.Namespace) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise SettingsError(f"--{name} must be at least 1, got {value}")
+    for name in ("tokens", "price"):
+        value = getattr(settings, name)
+        if value is not None and not math.isfinite(value):
+            raise SettingsError(f"--{name} must be a number, got {value}")
     if not 0 < settings.efficiency <= 1:
         raise SettingsError(f"--efficiency must be in (0, 1], got {settings.efficiency}")
     if settings.price is not None and settings.price < 0:

@@ -22,6 +22,12 @@ _OURS = {
     "bf16": "--train.precision bf16",
     "fp16": "--train.precision bf16",
     "torch_autocast": "--train.precision bf16",
+    "amp": "--train.precision bf16",
+    "data_types": "--train.precision bf16",
+    "communication_data_type": "--train.precision bf16",
+    "prescale_gradients": "the number of targets in a batch",
+    "gradient_predivide_factor": "the number of targets in a batch",
+    "curriculum_learning": "--train.seed",
     "activation_checkpointing": "--train.activation_checkpointing",
 }
 """What a DeepSpeed configuration may say, and the setting that decides it here."""
@@ -51,9 +57,14 @@ def take_over(accelerator: Accelerator) -> None:
     """Refuse what a DeepSpeed configuration says of the training itself, and shard no model while it is loaded.
 
     Raises:
-        LaunchError: naming the entry, and the setting that decides it.
+        LaunchError: naming the entry, and the setting that decides it; for stage 0, which shares nothing out.
     """
     plugin: Any = accelerator.state.deepspeed_plugin
+    if plugin.zero_stage not in (1, 2, 3):
+        raise LaunchError(
+            f"DeepSpeed's zero_stage is {plugin.zero_stage}, which shares nothing out; use 1, 2 or 3, or "
+            "accelerate_configs/ddp.yaml"
+        )
     same = ("bf16",) if accelerator.mixed_precision == "bf16" else ()  # accelerate has put it there
     refuse_training_settings({name: value for name, value in plugin.deepspeed_config.items() if name not in same})
     # Else transformers shards a model while it loads it, and it can't be tried, counted or given a new head.
@@ -62,10 +73,9 @@ def take_over(accelerator: Accelerator) -> None:
 
 def awaits_weights(accelerator: Accelerator) -> bool:
     """Whether this process gets its share of the weights from the first one, and should load none: under ZeRO stage 3
-    and FSDP2 all others do."""
-    zero, fsdp = accelerator.state.deepspeed_plugin, getattr(accelerator.state, "fsdp_plugin", None)
-    shares = (zero is not None and zero.zero_stage == 3) or (fsdp is not None and fsdp.cpu_ram_efficient_loading)
-    return shares and not accelerator.is_main_process
+    all others do. Under FSDP2 each loads its own: accelerate tells an optimizer's weights apart by where they lie."""
+    plugin = accelerator.state.deepspeed_plugin
+    return plugin is not None and plugin.zero_stage == 3 and not accelerator.is_main_process
 
 
 def refuse_training_settings(config: Mapping[str, Any]) -> None:
@@ -74,5 +84,9 @@ def refuse_training_settings(config: Mapping[str, Any]) -> None:
         value = config.get(name)
         if isinstance(value, Mapping) and value.get("enabled") in (False, "auto"):
             continue
-        if value not in (None, "auto", {}) and not (name == "gradient_accumulation_steps" and value == 1):
+        if (
+            value is not False
+            and value not in (None, "auto", {})
+            and not (name == "gradient_accumulation_steps" and value == 1)
+        ):
             raise LaunchError(f"the DeepSpeed configuration says {name}: leave it out, {setting} decides it")

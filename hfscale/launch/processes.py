@@ -129,6 +129,11 @@ def refuse_unsupported(environ: Mapping[str, str]) -> None:
     if _flag(environ, "ACCELERATE_USE_FSDP") and environ.get("FSDP_VERSION", "1") != "2":
         right = _RIGHT.replace("ddp", "fsdp2").format(n=number)
         raise LaunchError(f"this launch asks for FSDP in its first version; use {right}")
+    if _flag(environ, "ACCELERATE_USE_FSDP") and _flag(environ, "FSDP_ACTIVATION_CHECKPOINTING"):
+        raise LaunchError(
+            "the launcher's fsdp_activation_checkpointing is true; leave it out: --train.activation_checkpointing "
+            "decides it"
+        )
     right = _RIGHT.replace("ddp", "zero2").format(n=number)
     if _flag(environ, "ACCELERATE_USE_DEEPSPEED") and _flag(environ, "ACCELERATE_USE_CPU"):
         raise LaunchError(

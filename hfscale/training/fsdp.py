@@ -11,11 +11,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hfscale.training.state import Scalars, load_optimizer_state, optimizer_state
+from hfscale.training.state import Scalars, buffers_of, load_optimizer_state, optimizer_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor, nn
+
+
+def configure(accelerator: Accelerator, model: nn.Module) -> None:
+    """Tell accelerate, before `prepare`, what is gathered together, unless the launcher's settings do.
+
+    A model may want its embeddings undivided, too, which accelerate shares out by themselves already. It can't send
+    saved buffers (as those of batch norms) to other processes; they have loaded them anyway.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is None:
+        return
+    if plugin.transformer_cls_names_to_wrap is None:
+        found = {type(module).__name__ for module in model.modules()}
+        wanted = found & set(getattr(model, "_no_split_modules", None) or ())
+        plugin.transformer_cls_names_to_wrap = sorted(name for name in wanted if not name.endswith("Embeddings"))
+    if buffers_of(model):
+        plugin.cpu_ram_efficient_loading = False
 
 
 def is_share(tensor: Any) -> bool:

@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from hfscale import console, interruption
 from hfscale.config import flat_settings
 from hfscale.errors import DivergedError, Interrupted, SettingsError
-from hfscale.training import zero
+from hfscale.training import fsdp, zero
 from hfscale.training.activation_checkpointing import checkpoint_activations
 from hfscale.training.best import BestModel, SaveFn
 from hfscale.training.checkpoint_files import checkpoint_folder
@@ -138,6 +138,7 @@ def _prepare(
     if sharded:
         zero.configure(accelerator, model, config.optim, train.micro_batch_size or train.global_batch_size)
         zero.share_weights(accelerator, model)
+    fsdp.configure(accelerator, model)
     wrapped, wrapped_optimizer = accelerator.prepare(model, optimizer)
     if sharded:
         zero.share_output_layer(model)
@@ -210,7 +211,7 @@ class _Loop:
         self.before_step = Volatile.now(self.model) if len(micro_batches) > 1 else None
         try:
             step = zero.sharded_step if zero.is_sharded(self.accelerator) else train_step
-            with self.probe.step(progress.meter):
+            with self.probe.step(progress.meter, len(micro_batches)):
                 stats = step(
                     self.accelerator, self.wrapped, self.optimizer, micro_batches, self.loss_fn, optim.max_grad_norm,
                     self.checkpoints.wished(), self.checkpoints.settle,

@@ -38,7 +38,7 @@ def bert(folder: Path) -> list[Any]:
 def gpt(folder: Path) -> list[Any]:
     lines = write_lines(folder / "lines.txt", sentences(60))
     words = ["pretrain_gpt.py", "--data.train", lines, "--data.documents", "line", "--data.max_length", 32]
-    words += ["--model.hidden_size", 16, "--model.num_layers", 1, "--model.num_heads", 2]
+    words += ["--model.hidden_size", 352, "--model.num_layers", 1, "--model.num_heads", 2]
     return [*words, "--tokenizer.vocab_size", 300, "--samples.max_new_tokens", 4]
 
 

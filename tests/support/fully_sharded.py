@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 import transformers
 from accelerate import Accelerator
+from accelerate.utils import FullyShardedDataParallelPlugin
 
 from hfscale.batch import Batch
 from hfscale.models import prepare_language_model
@@ -28,8 +29,8 @@ from hfscale.training.zero import load_whole_weights, whole_weights
 _STEPS, _SAVED = 5, 3
 
 
-def build(kind: str) -> tuple[Any, Any, str]:
-    """(model, loss, class of its layers)."""
+def build(kind: str) -> tuple[Any, Any]:
+    """(model, loss)."""
     torch.manual_seed(0)
     none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     if kind == "bert":
@@ -37,23 +38,25 @@ def build(kind: str) -> tuple[Any, Any, str]:
             vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **none
         )
         loss = classification_loss("single_label_classification")
-        return transformers.BertForSequenceClassification(config), loss, "BertLayer"
+        return transformers.BertForSequenceClassification(config), loss
     none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     shape = {"vocab_size": 100, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
     config = transformers.GPT2Config(**shape, **none, bos_token_id=0, eos_token_id=0)
-    return prepare_language_model(transformers.GPT2LMHeadModel(config)), language_model_loss, "GPT2Block"
+    return prepare_language_model(transformers.GPT2LMHeadModel(config)), language_model_loss
 
 
-def share_out(model: Any, layer: str) -> None:
-    """As accelerate's `fsdp2_prepare_model` does, with its policy for transformers."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    for module in list(model.modules()):
-        if type(module).__name__ == layer:
-            fully_shard(module, mesh=mesh, reshard_after_forward=True)
-    fully_shard(model, mesh=mesh)
+def share_out(accelerator: Accelerator, model: Any, optimizer: Any) -> tuple[Any, Any]:
+    """As `fit` does on GPUs; on a CPU accelerate's `prepare` would share nothing out, and this is its inside."""
+    accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        cpu_ram_efficient_loading=True,
+        reshard_after_forward=True,
+        state_dict_type="SHARDED_STATE_DICT",
+    )
+    fsdp.configure(accelerator, model)
+    model, optimizer = accelerator._prepare_fsdp2(model, optimizer)
+    return model, optimizer.optimizer
 
 
 def batch(kind: str, step: int, rank: int, number: int) -> Batch:
@@ -73,10 +76,10 @@ def batch(kind: str, step: int, rank: int, number: int) -> Batch:
 def main(settings: dict[str, Any]) -> None:
     accelerator, folder = Accelerator(cpu=True), Path(settings["folder"])
     rank, number = accelerator.process_index, accelerator.num_processes
-    model, loss_fn, layer = build(settings["kind"])
-    if number > 1:
-        share_out(model, layer)
+    model, loss_fn = build(settings["kind"])
     optimizer = build_optimizer(model, OptimSettings(lr=1e-3))
+    if number > 1:
+        model, optimizer = share_out(accelerator, model, optimizer)
     losses, norms, begin = [], [], 0
     if "resume" in settings:
         state = torch.load(Path(settings["resume"]) / "state.pt", weights_only=True)

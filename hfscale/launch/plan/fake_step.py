@@ -8,6 +8,7 @@ takes for itself, inside, is not seen.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hfscale.batch import Batch
+from hfscale.errors import ModelError
 from hfscale.launch.plan import adapters
 from hfscale.launch.plan.architecture import build_model, with_depth
 from hfscale.launch.plan.gpu_autocast import as_on_gpu
@@ -56,9 +58,9 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
 
     if variant.weights == "4bit":
         return measure(workload, replace(variant, weights="bf16"), layers, batch_size).in_four_bits()
-    with torch.device("meta"):  # adapters can't be put into a model of fake tensors
+    with _naming(workload), torch.device("meta"):  # adapters can't be put into a model of fake tensors
         model = prepared_model(workload, variant, layers)
-    with FakeTensorMode():
+    with _naming(workload), FakeTensorMode():
         _make_fake(model)
         optimizer = build_optimizer(model, workload.optim)
         start_optimizer(model, optimizer)
@@ -72,6 +74,16 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         adapted = [weight.numel() for name, weight in model.named_parameters() if name.endswith("base_layer.weight")]
         line = tracker.timeline(trained, sum(adapted), max(adapted, default=0))
         return line.with_workspace(_GPU_WORKSPACE) if variant.device == "gpu" else line
+
+
+@contextlib.contextmanager
+def _naming(workload: Workload) -> Generator[None]:
+    """Some architectures look at numbers, which a fake tensor doesn't have."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"a step of a {workload.config.model_type} model can't be measured: {reason}") from error
 
 
 def prepared_model(workload: Workload, variant: Variant, layers: int) -> Any:

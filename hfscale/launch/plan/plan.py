@@ -88,6 +88,9 @@ def make_plan(workload: Workload, cluster: Cluster, lora_rank: int = 16) -> Plan
         ModelError: for a model that can't be measured.
     """
     _check(workload, cluster)
+    width = getattr(workload.config, "hidden_size", math.inf)
+    if lora_rank > width:
+        raise SettingsError(f"--lora_rank {lora_rank} is more than the model's width, {width}")
     share = workload.global_batch_size // cluster.num_gpus
     ways = all_strategies()
     variants = {way: way.variant(workload.precision, lora_rank) for way in ways if not way.adapters or has_peft()}
@@ -111,7 +114,7 @@ def _check(workload: Workload, cluster: Cluster) -> None:
     if workload.precision == "bf16" and cluster.gpu.bf16_tflops is None:
         raise SettingsError(f"{cluster.gpu.title} has no bf16 arithmetic; take fp32, or another --gpu")
     if cluster.num_gpus % cluster.num_nodes:
-        raise SettingsError(f"--gpus {cluster.num_gpus} is not a multiple of --nodes {cluster.num_nodes}")
+        raise SettingsError(f"{cluster.num_gpus} GPUs can't be shared evenly by {cluster.num_nodes} nodes")
     per_pass = cluster.num_gpus * (workload.micro_batch_size or 1)
     if workload.global_batch_size % per_pass:
         micro = f" with a micro-batch of {workload.micro_batch_size}" if workload.micro_batch_size else ""

@@ -120,7 +120,10 @@ def _config_class(recipe: Path) -> Any:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where the types of the settings are looked up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise SettingsError(f"{recipe} can't be read: {type(error).__name__}: {error}") from error
     schema = getattr(module, "Config", None)
     if not dataclasses.is_dataclass(schema):
         raise SettingsError(f"{recipe} is no recipe: it has no dataclass Config")
@@ -204,7 +207,9 @@ def _classifier(config: Any) -> Workload:
         model = build_model(workload, model_config, torch.float32)
     length = TextClassifier(model, tokenizer).max_length(config.data.max_length)
     steps = config.train.max_steps
-    if steps is None and num_examples is not None:
+    # Long contexts are read in windows, long sentences split: how many examples they make is known when tokenized.
+    split = config.task in ("question_answering", "token_classification")
+    if steps is None and num_examples is not None and not split:
         from hfscale.training.loop import num_steps
 
         steps = num_steps(config.train, -(-num_examples // config.train.global_batch_size))

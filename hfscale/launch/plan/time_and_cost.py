@@ -48,8 +48,8 @@ class Cluster:
 
 
 def default_nodes(num_gpus: int) -> int:
-    """Nodes of up to 8 GPUs."""
-    return -(-num_gpus // _GPUS_PER_NODE)
+    """As few nodes as hold the same number of GPUs each, up to 8."""
+    return next(nodes for nodes in range(-(-num_gpus // _GPUS_PER_NODE), num_gpus + 1) if num_gpus % nodes == 0)
 
 
 class StepTime(NamedTuple):

@@ -109,6 +109,10 @@ def test_sharding_is_refused(variable: str, name: str) -> None:
 
 def test_only_the_second_fsdp_is_taken() -> None:
     refuse_unsupported({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
+    with pytest.raises(LaunchError, match=r"--train\.activation_checkpointing decides it"):
+        refuse_unsupported(
+            {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}
+        )
     with pytest.raises(LaunchError, match=r"FSDP in its first version; use .*fsdp2\.yaml"):
         refuse_unsupported({"ACCELERATE_USE_FSDP": "true"})
 

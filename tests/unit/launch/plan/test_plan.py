@@ -11,6 +11,7 @@ import pytest
 from hfscale.cli import main
 from hfscale.launch.plan.gpus import GPUS
 from hfscale.launch.plan.strategies import Strategy, all_strategies
+from hfscale.launch.plan.time_and_cost import default_nodes
 from hfscale.launch.plan.timeline import PARTS
 from tests.unit.launch.plan.test_memory import workload
 
@@ -92,11 +93,23 @@ def test_recipe_with_its_settings(tiny_model: Path, tmp_path: Path, capsys: Any)
         (["recipes/pretrain_gpt.py", "--optim.learning_rat", "1"], ["optim.learning_rat", "optim.lr"]),
         (["recipes/pretrain_gpt.py", "--sequence_length", "9"], ["--data.max_length"]),
         (["recipes/train_cnn.py"], ["fits anywhere"]),
+        (["--model", "CONFIG", "--tokens", "nan"], ["--tokens must be a number"]),
+        (["--model", "CONFIG", "--tokens", "inf"], ["--tokens must be a number"]),
+        (["--model", "CONFIG", "--price", "nan"], ["--price must be a number"]),
+        (["--model", "CONFIG", "--lora_rank", "9999999"], ["--lora_rank 9999999", "width"]),
+        (["--model", "CONFIG", "--gpus", "9", "--nodes", "2"], ["9 GPUs can't be shared evenly by 2 nodes"]),
+        (["--model", "ODD"], ["xlnet", "can't be measured"]),
+        (["BROKEN"], ["can't be read: RuntimeError: no such thing"]),
     ],
 )
-def test_mistakes_end_in_one_line(words: list[str], parts: list[str], config: Path, capsys: Any) -> None:
+def test_mistakes_end_in_one_line(
+    words: list[str], parts: list[str], config: Path, capsys: Any, tmp_path: Path
+) -> None:
+    files = {"CONFIG": config, "ODD": tmp_path / "config.json", "BROKEN": tmp_path / "broken.py"}
+    files["ODD"].write_text('{"model_type": "xlnet", "d_model": 32, "n_head": 2, "n_layer": 1, "d_inner": 32}')
+    files["BROKEN"].write_text("raise RuntimeError('no such thing')\n")
     with pytest.raises(SystemExit) as stopped:
-        main(["plan", *(str(config) if word == "CONFIG" else word for word in words)])
+        main(["plan", *(str(files.get(word, word)) for word in words)])
     assert stopped.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")
@@ -111,3 +124,7 @@ def test_what_fits_nowhere_says_what_is_needed(config: Path, capsys: Any, monkey
     assert stopped.value.code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "fits nowhere" in error and "needs GPUs of" in error
+
+
+def test_nodes_share_the_gpus_evenly() -> None:
+    assert [default_nodes(number) for number in (1, 7, 8, 9, 16, 12)] == [1, 1, 1, 3, 2, 2]
