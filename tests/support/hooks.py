@@ -113,6 +113,18 @@ def _count_shares(folder: str) -> None:
     inner, loop._Loop.run = loop._Loop.run, counted
 
 
+def _gather_small_weights(_: Any) -> None:
+    """Have ZeRO stage 3 share out the small weights, too, which it keeps whole otherwise, as those of a tiny model."""
+    from hfscale.training import zero
+
+    def configured(accelerator: Any, *args: Any) -> None:
+        config = accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
+        config["stage3_param_persistence_threshold"] = 0
+        inner(accelerator, *args)
+
+    inner, zero.configure = zero.configure, configured
+
+
 def _numel(tensor: Any) -> int:
     return tensor.numel()
 
@@ -159,6 +171,7 @@ HOOKS: dict[str, Callable[[Any], None]] = {
     "hang_in_training": _hang_in_training,
     "signal_before_training": _signal_before_training,
     "count_shares": _count_shares,
+    "gather_small_weights": _gather_small_weights,
     "fill_disk": _fill_disk,
     "slow_disk": _slow_disk,
     "slow_steps": _slow_steps,
