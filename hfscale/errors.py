@@ -142,7 +142,37 @@ def one_line() -> Generator[None]:
     Raises:
         SystemExit: with the error's exit status (2; 1 when diverged, 75 when told to stop, 130 when stopped at once).
     """
-    rank = int(os.environ.get("RANK", "0"))
+    with _saying_how_it_ended():
+        with _one_line(int(os.environ.get("RANK", "0"))):
+            yield
+
+
+@contextlib.contextmanager
+def _saying_how_it_ended() -> Generator[None]:
+    """Leave exit status and reason in `$HFSCALE_ENDED`, a folder, under this process's rank: launchers turn every
+    status but 0 into 1, and a batch script has to know which runs to start again."""
+    status, reason = "1", ""
+    try:
+        yield
+        status = "0"
+    except SystemExit as end:
+        cause = end.__context__
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        status = "lost" if cause is not None and _lost_contact(cause) else str(code)
+        reason = str(cause or "")
+        raise
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        folder = os.environ.get("HFSCALE_ENDED")
+        if folder:
+            with contextlib.suppress(OSError), open(os.path.join(folder, os.environ.get("RANK", "0")), "w") as file:
+                file.write(f"{status}\n{' '.join(reason.split())}\n")
+
+
+@contextlib.contextmanager
+def _one_line(rank: int) -> Generator[None]:
     prefix = f"[rank {rank}] " if rank else ""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_sigterm)

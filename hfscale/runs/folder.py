@@ -9,6 +9,7 @@ RUN/
 |-- checkpoints/best-*/    the best model so far
 |-- model/                 the final model: a plain Hugging Face folder
 |-- learning_curve.png
+|-- slurm/                 script, logs and past starts of a Slurm job; there before the run is
 `-- result.json            where it says `"complete": true`, there is nothing left to do
 """
 
@@ -44,6 +45,7 @@ from hfscale.training.checkpoint_files import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+SLURM = "slurm"
 _PROBE = ".hfscale-"
 _lock: RunLock | None = None
 """The one that this process holds."""
@@ -155,8 +157,8 @@ def _refuse_other_things(folder: Path, train: TrainSettings) -> None:
 
 
 def _is_passing(path: Path) -> bool:
-    """What a process leaves for a moment, or for good if it is killed then."""
-    return path.name == LOCK or path.name.startswith(_PROBE) or (path.name[0] == "." and path.suffix == ".tmp")
+    """What a process leaves for a moment, or for good if it is killed then; and what a job has before its run begins."""
+    return path.name in (LOCK, SLURM) or path.name.startswith(_PROBE) or (path.name[0] == "." and path.suffix == ".tmp")
 
 
 def _acquire(folder: Path) -> None:
@@ -262,5 +264,5 @@ def _clear_unless_begun(path: Path) -> None:
     if (path / "metrics.jsonl").exists() or checkpoint_folders(path):
         return
     for inside in path.iterdir():
-        if inside.name != LOCK:
+        if inside.name not in (LOCK, SLURM):
             shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
