@@ -142,9 +142,8 @@ def one_line() -> Generator[None]:
     Raises:
         SystemExit: with the error's exit status (2; 1 when diverged, 75 when told to stop, 130 when stopped at once).
     """
-    with _saying_how_it_ended():
-        with _one_line(int(os.environ.get("RANK", "0"))):
-            yield
+    with _saying_how_it_ended(), _one_line(int(os.environ.get("RANK", "0"))):
+        yield
 
 
 @contextlib.contextmanager

@@ -158,7 +158,9 @@ def _refuse_other_things(folder: Path, train: TrainSettings) -> None:
 
 def _is_passing(path: Path) -> bool:
     """What a process leaves for a moment, or for good if it is killed then; and what a job has before its run begins."""
-    return path.name in (LOCK, SLURM) or path.name.startswith(_PROBE) or (path.name[0] == "." and path.suffix == ".tmp")
+    return (
+        path.name in (LOCK, SLURM) or path.name.startswith(_PROBE) or (path.name[0] == "." and path.suffix == ".tmp")
+    )
 
 
 def _acquire(folder: Path) -> None:

@@ -123,7 +123,7 @@ def _where(job: JobSettings) -> Iterator[str]:
     yield "# The run folder, and what one run of an array has of its own."
     yield "choose_run() {"
     if job.tasks:
-        yield '    case $SLURM_ARRAY_TASK_ID in'
+        yield "    case $SLURM_ARRAY_TASK_ID in"
         for number, (name, words) in enumerate(job.tasks.items()):
             folder = shlex.quote(job.folder(name))
             yield f"        {number})"
@@ -139,7 +139,7 @@ def _where(job: JobSettings) -> Iterator[str]:
     yield "choose_run"
     yield f"processes={job.nodes * job.processes}"
     yield "# Each start has its own folder for how its processes ended: an earlier one may live on, on a lost node."
-    yield 'export HFSCALE_ENDED=$run/slurm/ended/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}'
+    yield "export HFSCALE_ENDED=$run/slurm/ended/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"
     yield 'mkdir -p -- "$HFSCALE_ENDED"'
     yield "# The first node of the job, and a port that no other job of the node has."
     yield 'HEAD_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'

@@ -47,7 +47,7 @@ class Cluster:
     def __enter__(self) -> Self:
         _configure(self.folder, self.nodes)
         words = [sys.executable, "-m", "tests.support.slurm", "world", str(self.folder), str(self.nodes)]
-        log = open(self.folder / "world.log", "w")  # noqa: SIM115
+        log = open(self.folder / "world.log", "w")
         self._world = subprocess.Popen(
             ["unshare", *_SPACES, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True
         )
@@ -128,9 +128,7 @@ def _configure(folder: Path, number: int) -> None:
     for gpu in range(2):
         (folder / f"gpu{gpu}").touch()
     (folder / "gres.conf").write_text(f"NodeName={nodes} Name=gpu File={folder}/gpu[0-1]\n")
-    (folder / "slurm.conf").write_text(
-        _CONF.format(folder=folder, nodes=nodes, login=f"{_SUBNET}.254")
-    )
+    (folder / "slurm.conf").write_text(_CONF.format(folder=folder, nodes=nodes, login=f"{_SUBNET}.254"))
     for name in _CLIENTS:
         script = folder / "bin" / name
         script.write_text(

@@ -1,0 +1,118 @@
+"""What can be known to be wrong before a job is submitted: a job that waits a day to fail in a second is dear."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hfscale.errors import LaunchError, RunFolderError, SettingsError
+from hfscale.schemas.slurm import ClusterSettings, JobSettings
+from hfscale.slurm.client import call
+
+
+def recipe_settings(command: list[str]) -> dict[str, Any]:
+    """The settings that a recipe's command line comes to, which the recipe itself is asked for.
+
+    Raises:
+        SettingsError: what the recipe says of a wrong one, in one line.
+    """
+    if not Path(command[0]).is_file():
+        raise SettingsError(f"no such recipe: {command[0]}")
+    done = subprocess.run([sys.executable, *command, "--print_config"], capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+        raise SettingsError(f"{command[0]}: {said[-1].removeprefix('error: ')}")
+    settings = yaml.safe_load(done.stdout)
+    if not isinstance(settings, dict) or "output_dir" not in settings.get("train", {}):
+        raise SettingsError(f"{command[0]} is no recipe: it has no setting train.output_dir")
+    return settings
+
+
+def check(cluster: ClusterSettings, job: JobSettings) -> None:
+    """Refuse a job that could not run.
+
+    Raises:
+        LaunchError: no Slurm, an unknown partition, more than its nodes have, an environment that lacks hfscale.
+        RunFolderError: a run folder that can't be written.
+    """
+    _check_partition(cluster, job)
+    _check_environment(cluster)
+    _check_folder(Path(job.run_folder))
+
+
+def _check_partition(cluster: ClusterSettings, job: JobSettings) -> None:
+    lines = [line.split("|") for line in call("sinfo", "--noheader", "--format=%P|%G|%c|%l|%D").splitlines()]
+    wanted = cluster.partition or next((line[0][:-1] for line in lines if line[0].endswith("*")), None)
+    found = [line for line in lines if line[0].rstrip("*") == wanted]
+    if not found:
+        known = ", ".join(sorted({line[0].rstrip("*") for line in lines}))
+        raise LaunchError(
+            f"no partition {wanted or 'is the default'} on this cluster; choose one with --partition: {known}"
+        )
+    gpus = max(_gpus(line[1], cluster.gpu_type) for line in found)
+    if job.gpus_per_node > gpus:
+        kind = f" of type {cluster.gpu_type}" if cluster.gpu_type else ""
+        raise LaunchError(f"--gpus-per-node {job.gpus_per_node}: a node of partition {wanted} has {gpus} GPUs{kind}")
+    cpus = max(int(line[2].rstrip("+")) for line in found)
+    if cluster.cpus_per_node and cluster.cpus_per_node > cpus:
+        raise LaunchError(f"cpus_per_node {cluster.cpus_per_node}: a node of partition {wanted} has {cpus}")
+    nodes = sum(int(line[4]) for line in found)
+    if job.nodes > nodes:
+        raise LaunchError(f"--nodes {job.nodes}: partition {wanted} has {nodes}")
+    limit = seconds(found[0][3])
+    asked = seconds(job.time) if job.time else None
+    if asked and limit and asked > limit:
+        raise LaunchError(f"--time {job.time}: partition {wanted} allows {found[0][3]}")
+    if asked and asked <= cluster.warn_seconds:
+        raise LaunchError(
+            f"--time {job.time} is over before anything is done: the run is told to save {cluster.warn_seconds} s "
+            "before (warn_seconds)"
+        )
+
+
+def _gpus(gres: str, kind: str | None) -> int:
+    """GPUs of a node, from `gpu:8` or `gpu:a100:4(S:0-1),gpu:v100:2`."""
+    found = re.findall(r"gpu:(?:([^:,(]+):)?(\d+)", gres)
+    return sum(int(number) for name, number in found if kind is None or name == kind)
+
+
+def seconds(time: str) -> int | None:
+    """Seconds of a time limit as Slurm writes it (`30` and `30:00` are half an hour); None for `infinite`."""
+    if not re.fullmatch(r"[\d:-]+", time):
+        return None
+    days, _, clock = time.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if days:
+        hours, minutes, rest = [*parts, 0, 0][:3]
+        return ((int(days) * 24 + hours) * 60 + minutes) * 60 + rest
+    hours, minutes, rest = (0, *parts, 0) if len(parts) == 1 else (0, *parts) if len(parts) == 2 else parts
+    return (hours * 60 + minutes) * 60 + rest
+
+
+def _check_environment(cluster: ClusterSettings) -> None:
+    """hfscale and the launcher are there; a container's and a module's are known on a node alone."""
+    if cluster.container or cluster.modules or not cluster.venv:
+        return
+    python = Path(cluster.venv).expanduser() / "bin" / "python"
+    if not python.is_file():
+        raise LaunchError(f"venv {cluster.venv} has no bin/python; make it, or name another in the cluster's settings")
+    words = [str(python), "-c", "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"]
+    if subprocess.run([*words, "hfscale", "accelerate", "torch"], capture_output=True).returncode:
+        raise LaunchError(f"venv {cluster.venv} lacks hfscale, accelerate or torch: {python} -m pip install hfscale")
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        (folder / "slurm").mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder / "slurm"):
+            pass
+    except OSError as error:
+        raise RunFolderError(
+            f"can't write run folder {folder}: {error.strerror or error}; choose another --train.output_dir"
+        ) from None
