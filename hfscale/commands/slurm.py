@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
             allow_abbrev=False,
             help=words,
             usage=f"hfscale slurm {name} RECIPE [SETTINGS OF THE RECIPE] [OPTIONS] [--then RECIPE ...]",
-            description=f"{words.capitalize()}. --then RECIPE begins another job, which starts when the one before is done.",
+            description=f"{words.capitalize()}. --then RECIPE begins another job, for when the one before has succeeded.",
         )
         for flag, (kind, text) in _FLAGS.items():
             action.add_argument(flag, type=kind, help=text, action="append", default=[])

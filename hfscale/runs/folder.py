@@ -157,7 +157,7 @@ def _refuse_other_things(folder: Path, train: TrainSettings) -> None:
 
 
 def _is_passing(path: Path) -> bool:
-    """What a process leaves for a moment, or for good if it is killed then; and what a job has before its run begins."""
+    """What a process leaves for a moment, or for good if it is killed then; what a job has before its run begins."""
     return (
         path.name in (LOCK, SLURM) or path.name.startswith(_PROBE) or (path.name[0] == "." and path.suffix == ".tmp")
     )

@@ -36,8 +36,8 @@ class ClusterSettings:
     """Image to run in instead (pyxis and enroot)."""
     container_mounts: list[str] | None = None
     """Folders that the container sees, as `FROM:TO`."""
-    variables: dict[str, str] | None = None
-    """Environment variables of the run."""
+    variables: list[str] | None = None
+    """Environment variables of the run, as `NAME=VALUE`."""
     scratch: str | None = None
     """Folder on each node's own disk for temporary files; a folder per job is made in it, and removed."""
     warn_seconds: int = 300
@@ -53,8 +53,8 @@ class ClusterSettings:
         require(
             self.container is not None or not self.container_mounts, "container_mounts has no effect without container"
         )
-        for name in self.variables or {}:
-            require(re.fullmatch(r"[A-Za-z_]\w*", name) is not None, f"variables: {name!r} is no variable's name")
+        for text in self.variables or []:
+            require(re.match(r"[A-Za-z_]\w*=", text) is not None, f"variables: {text!r} is not NAME=VALUE")
 
 
 @dataclass(frozen=True, kw_only=True)

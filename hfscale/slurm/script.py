@@ -15,7 +15,7 @@ _HEAD = """\
 #!/usr/bin/env bash
 # Written by `hfscale slurm`. It needs nothing but Slurm and the environment below: sbatch takes it as it is, from the
 # folder that it was written for.
-# shellcheck disable=SC2016,SC2317,SC2329 # words in quotes stay as they are; functions are called by traps and by srun"""
+# shellcheck disable=SC2016,SC2317,SC2329 # words in quotes stay as they are; traps and srun call functions"""
 
 _FORWARD = """\
 # Say it again until the run has ended: a process that is still importing can't hear it yet.
@@ -155,13 +155,14 @@ def _environment(cluster: ClusterSettings) -> Iterator[str]:
         yield "# The environment that hfscale is installed in."
         yield "# shellcheck source=/dev/null"
         yield f"source {shlex.quote(cluster.venv.rstrip('/') + '/bin/activate')} || exit 2"
-    for name, value in (cluster.variables or {}).items():
+    for variable in cluster.variables or []:
+        name, _, value = variable.partition("=")
         yield f"export {name}={shlex.quote(value)}"
 
 
 def _on_a_node(cluster: ClusterSettings, job: JobSettings) -> Iterator[str]:
     processes = job.processes
-    yield "# Runs once on each node. The launcher would die of USR1: it ignores it, and the processes hear it by themselves."
+    yield "# Runs once on each node. The launcher would die of USR1, and ignores it; the processes hear it themselves."
     yield "on_node() {"
     yield "    trap '' USR1"
     yield "    trap : TERM"
@@ -177,7 +178,7 @@ def _on_a_node(cluster: ClusterSettings, job: JobSettings) -> Iterator[str]:
     yield "    local code=$? rank said"
     if cluster.scratch:
         yield '    rm -rf -- "$TMPDIR"'
-    yield "    # A node whose processes were told to stop, or lost another one, has not failed: srun must not kill the rest."
+    yield "    # A node whose processes were told to stop, or lost another, has not failed: srun must not kill the rest."
     yield f"    for ((rank = SLURM_NODEID * {processes}; rank < (SLURM_NODEID + 1) * {processes}; rank++)); do"
     yield '        read -r said 2>/dev/null <"$HFSCALE_ENDED/$rank" || return "$code"'
     yield '        [[ $said == 0 || $said == 75 || $said == lost ]] || return "$code"'

@@ -59,6 +59,20 @@ def _hang_in_training(forward_passes: int) -> None:
     _before_forward_passes(hang)
 
 
+def _crash_in_training(place: tuple[int, int]) -> None:
+    """(rank of the process, how many forward passes before it meets a bug)."""
+    rank, number = place
+    seen = 0
+
+    def crash() -> None:
+        nonlocal seen
+        seen += 1
+        if seen > number and os.environ.get("RANK", "0") == str(rank):
+            raise RuntimeError("a bug of this test")
+
+    _before_forward_passes(crash)
+
+
 def _signal_before_training(name: str) -> None:
     """While the model is loaded."""
     from hfscale.models import text
@@ -169,6 +183,7 @@ HOOKS: dict[str, Callable[[Any], None]] = {
     "signal_in_evaluation": _signal_in_evaluation,
     "signal_in_language_evaluation": _signal_in_language_evaluation,
     "hang_in_training": _hang_in_training,
+    "crash_in_training": _crash_in_training,
     "signal_before_training": _signal_before_training,
     "count_shares": _count_shares,
     "gather_small_weights": _gather_small_weights,

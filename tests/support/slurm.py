@@ -51,6 +51,7 @@ class Cluster:
         self._world = subprocess.Popen(
             ["unshare", *_SPACES, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True
         )
+        log.close()
         try:
             children = Path(f"/proc/{self._world.pid}/task/{self._world.pid}/children")
             while not (init := children.read_text().split()):

@@ -1,0 +1,81 @@
+"""A real cluster, and one tiny run to submit to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import FINETUNE_BERT, ROOT
+from tests.support.slurm import Cluster, why_not
+from tests.support.tiny import reviews, write_csv, write_tiny_bert
+
+STEPS = 16
+HOOKS = "tests/support/hooks.py"
+
+
+class Jobs:
+    """Runs of one model on one cluster, by name."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        write_csv(folder / "rows.csv", reviews(40))
+        for name, dropout in (("bert", 0.0), ("dropout", 0.2)):
+            write_tiny_bert(folder / name, dropout=dropout)
+        (folder / "slurm.yaml").write_text(f"venv: {sys.prefix}\nwarn_seconds: 30\n")
+
+    def words(self, name: str, model: str = "bert") -> list[Any]:
+        """The recipe's command line."""
+        data = ["--data.train", self.folder / "rows.csv", "--data.validation", self.folder / "rows.csv"]
+        steps = ["--train.max_steps", STEPS, "--train.log_steps", 1, "--train.save_steps", 4, "--baselines", "false"]
+        sizes = ["--optim.lr", "5e-3", "--train.global_batch_size", 8, "--train.micro_batch_size", 2]
+        model_words = [FINETUNE_BERT, "--model.name", self.folder / model]
+        return [*model_words, *data, *steps, *sizes, "--train.output_dir", self.folder / name]
+
+    def hfscale(self, *words: Any, environment: dict[str, str] | None = None) -> Any:
+        """`hfscale slurm WORDS`, as on the cluster's login node."""
+        command = [sys.executable, "-m", "hfscale", "slurm", *map(str, words)]
+        env = {**self.cluster.environment, "OMP_NUM_THREADS": "1", **(environment or {})}
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+    def submit(self, name: str, *options: Any, model: str = "bert", **hooks: Any) -> str:
+        """The job's number. Each job has its nodes for itself."""
+        words = [HOOKS, json.dumps(hooks), *self.words(name, model), "--cluster", self.folder / "slurm.yaml", *options]
+        done = self.hfscale("submit", *words, environment={"SBATCH_EXCLUSIVE": "user"})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads((self.folder / name / "slurm" / "job.json").read_text())["job"]
+
+    def said(self, name: str) -> str:
+        """All logs of a run."""
+        return self.hfscale("logs", self.folder / name).stdout
+
+    def disturb(self, disturbances: dict[str, Callable[[], None]], step: int = 4, seconds: float = 150) -> None:
+        """Do something to each run as soon as it has a checkpoint of that step."""
+        waiting, end = dict(disturbances), time.monotonic() + seconds
+        while waiting:
+            assert time.monotonic() < end, "\n".join(self.said(name)[-2000:] for name in waiting)
+            for name in list(waiting):
+                if (self.folder / name / "checkpoints" / f"step-{step:06d}").exists():
+                    waiting.pop(name)()
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="package")
+def jobs() -> Iterator[Jobs]:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="hfscale-slurm-"))
+    try:
+        with Cluster(folder / "cluster", 10) as cluster:
+            yield Jobs(cluster, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
