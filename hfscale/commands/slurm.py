@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def add_parser(commands: Any) -> None:
             allow_abbrev=False,
             help=words,
             usage=f"hfscale slurm {name} RECIPE [SETTINGS OF THE RECIPE] [OPTIONS] [--then RECIPE ...]",
-            description=f"{words.capitalize()}. --then RECIPE begins another job, for when the one before has succeeded.",
+            description=f"{words.capitalize()}. --then RECIPE begins another job, to start once that is done.",
         )
         for flag, (kind, text) in _FLAGS.items():
             action.add_argument(flag, type=kind, help=text, action="append", default=[])
@@ -88,7 +87,7 @@ def _settings(settings: argparse.Namespace, command: list[str], folder: str) -> 
         if values and name != "vary":
             given[name] = values[0]
     path = given.pop("cluster", "slurm.yaml" if Path("slurm.yaml").is_file() else None)
-    own = [f"--{name}={json.dumps(given.pop(name))}" for name in _OF_CLUSTER if name in given]
+    own = [f"--{name}={given.pop(name)}" for name in _OF_CLUSTER if name in given]
     cluster = parse_config(ClusterSettings, [*([f"--config={path}"] if path else []), *own])
     given.setdefault("name", Path(command[0]).stem)
     try:

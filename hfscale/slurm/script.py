@@ -178,7 +178,7 @@ def _on_a_node(cluster: ClusterSettings, job: JobSettings) -> Iterator[str]:
     yield "    local code=$? rank said"
     if cluster.scratch:
         yield '    rm -rf -- "$TMPDIR"'
-    yield "    # A node whose processes were told to stop, or lost another, has not failed: srun must not kill the rest."
+    yield "    # A node whose processes were told to stop, or lost another, has not failed: srun must not kill others."
     yield f"    for ((rank = SLURM_NODEID * {processes}; rank < (SLURM_NODEID + 1) * {processes}; rank++)); do"
     yield '        read -r said 2>/dev/null <"$HFSCALE_ENDED/$rank" || return "$code"'
     yield '        [[ $said == 0 || $said == 75 || $said == lost ]] || return "$code"'

@@ -69,7 +69,7 @@ on_node() {
         "${more[@]}"
     local code=$? rank said
     rm -rf -- "$TMPDIR"
-    # A node whose processes were told to stop, or lost another, has not failed: srun must not kill the rest.
+    # A node whose processes were told to stop, or lost another, has not failed: srun must not kill others.
     for ((rank = SLURM_NODEID * 8; rank < (SLURM_NODEID + 1) * 8; rank++)); do
         read -r said 2>/dev/null <"$HFSCALE_ENDED/$rank" || return "$code"
         [[ $said == 0 || $said == 75 || $said == lost ]] || return "$code"
