@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
         )
         for flag, (kind, text) in _FLAGS.items():
             action.add_argument(flag, type=kind, help=text, action="append", default=[])
-        action.set_defaults(run=run, takes_words=True)
+        action.set_defaults(run=run, takes_more=True)
     for name, run, text in (
         ("status", _status, "state, step, loss, restarts and why, of a run folder's job"),
         ("logs", _logs, "what its script and its processes said"),
@@ -59,7 +59,7 @@ def _stages(settings: argparse.Namespace) -> list[tuple[Any, Any]]:
     from hfscale.slurm.preflight import recipe_settings
 
     stages = []
-    words = settings.words
+    words = settings.more
     cuts = [-1, *(i for i, word in enumerate(words) if word == _THEN), len(words)]
     for begin, end in itertools.pairwise(cuts):
         command = words[begin + 1 : end]
