@@ -54,8 +54,8 @@ def add_parser(commands: Any) -> None:
         action.set_defaults(run=run)
 
 
-def _stages(settings: argparse.Namespace) -> list[tuple[Any, Any]]:
-    """(cluster, job) of each part between two `--then`; the flags of Slurm hold for all of them."""
+def _stages(settings: argparse.Namespace) -> list[tuple[Any, Any, dict[str, Any]]]:
+    """(cluster, job, settings of the recipe) of each part between two `--then`; Slurm's flags hold for all of them."""
     from hfscale.slurm.preflight import recipe_settings
 
     stages = []
@@ -67,11 +67,14 @@ def _stages(settings: argparse.Namespace) -> list[tuple[Any, Any]]:
             raise SettingsError("which recipe? hfscale slurm submit recipes/finetune_bert.py ...")
         if command[0].startswith("-"):
             raise SettingsError(f"the recipe comes before its settings, not {command[0]}")
-        stages.append((command, recipe_settings(command)["train"]["output_dir"]))
-    folders = [folder for _, folder in stages]
+        stages.append((command, recipe_settings(command)))
+    folders = [found["train"]["output_dir"] for _, found in stages]
     if len(set(folders)) < len(folders):
         raise SettingsError("two of the jobs have one train.output_dir; give each its own")
-    return [_settings(settings, command, folder) for command, folder in stages]
+    return [
+        (*_settings(settings, command, folder), found)
+        for (command, found), folder in zip(stages, folders, strict=True)
+    ]
 
 
 def _settings(settings: argparse.Namespace, command: list[str], folder: str) -> tuple[Any, Any]:
@@ -119,7 +122,7 @@ def _render(settings: argparse.Namespace) -> None:
 
     from hfscale.slurm.script import render
 
-    sys.stdout.write("\n".join(render(cluster, job) for cluster, job in _stages(settings)))
+    sys.stdout.write("\n".join(render(cluster, job) for cluster, job, _ in _stages(settings)))
 
 
 def _submit(settings: argparse.Namespace) -> None:
@@ -129,10 +132,10 @@ def _submit(settings: argparse.Namespace) -> None:
 
     call("sinfo", "--version")
     stages = _stages(settings)
-    for cluster, job in stages:
-        preflight.check(cluster, job)
+    for stage in stages:
+        preflight.check(*stage)
     after = None
-    for cluster, job in stages:
+    for cluster, job, _ in stages:
         waits = f", after job {after}" if after else ""
         after = jobs.submit(cluster, job, after)
         console.say(f"{'submitted':<11}job {after}{waits}; hfscale slurm status {job.run_folder}")

@@ -24,6 +24,8 @@ class ClusterSettings:
     """Features that the nodes must have."""
     gpu_type: str | None = None
     """Type of the GPUs, where a partition has several."""
+    gpu: str | None = None
+    """What the GPUs are called by `hfscale plan`, as `a100-40`, to estimate memory and time; by default their type."""
     cpus_per_node: int | None = None
     """CPUs of each node that a job takes; by default the cluster's own number."""
     memory_per_node: str | None = None
@@ -40,6 +42,8 @@ class ClusterSettings:
     """Environment variables of the run, as `NAME=VALUE`."""
     scratch: str | None = None
     """Folder on each node's own disk for temporary files; a folder per job is made in it, and removed."""
+    try_node: bool = True
+    """Import the environment on a node before a job is submitted, where one is free at once."""
     warn_seconds: int = 300
     """Seconds before the time limit at which the run is told to save; longer than a checkpoint and a step take."""
     max_restarts: int = 100

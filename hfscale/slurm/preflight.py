@@ -11,9 +11,17 @@ from typing import Any
 
 import yaml
 
+from hfscale import console
 from hfscale.errors import LaunchError, RunFolderError, SettingsError
 from hfscale.schemas.slurm import ClusterSettings, JobSettings
-from hfscale.slurm.client import call
+from hfscale.slurm import estimate
+from hfscale.slurm.client import call, seconds
+from hfscale.slurm.script import container_options, environment
+
+_PATIENCE = 15  # seconds that a free node is waited for
+_BUSY = re.compile(
+    "Requested nodes are busy|Immediate execution impossible|Job/step already completing", re.IGNORECASE
+)
 
 
 def recipe_settings(command: list[str]) -> dict[str, Any]:
@@ -34,16 +42,23 @@ def recipe_settings(command: list[str]) -> dict[str, Any]:
     return settings
 
 
-def check(cluster: ClusterSettings, job: JobSettings) -> None:
+def check(cluster: ClusterSettings, job: JobSettings, settings: dict[str, Any]) -> None:
     """Refuse a job that could not run.
 
+    Args:
+        settings: all of the recipe's.
+
     Raises:
-        LaunchError: no Slurm, an unknown partition, more than its nodes have, an environment that lacks hfscale.
-        RunFolderError: a run folder that can't be written.
+        LaunchError: no Slurm, an unknown partition, more than its nodes have, an environment that lacks hfscale, a run
+            that doesn't fit into the GPUs.
+        RunFolderError: a run folder that can't be written, or too small a disk.
     """
     _check_partition(cluster, job)
     _check_environment(cluster)
     _check_folder(Path(job.run_folder))
+    estimate.check(cluster, job, settings)
+    if cluster.try_node:
+        _try_node(cluster)
 
 
 def _check_partition(cluster: ClusterSettings, job: JobSettings) -> None:
@@ -82,19 +97,6 @@ def _gpus(gres: str, kind: str | None) -> int:
     return sum(int(number) for name, number in found if kind is None or name == kind)
 
 
-def seconds(time: str) -> int | None:
-    """Seconds of a time limit as Slurm writes it (`30` and `30:00` are half an hour); None for `infinite`."""
-    if not re.fullmatch(r"[\d:-]+", time):
-        return None
-    days, _, clock = time.rpartition("-")
-    parts = [int(part) for part in clock.split(":")]
-    if days:
-        hours, minutes, rest = [*parts, 0, 0][:3]
-        return ((int(days) * 24 + hours) * 60 + minutes) * 60 + rest
-    hours, minutes, rest = (0, *parts, 0) if len(parts) == 1 else (0, *parts) if len(parts) == 2 else parts
-    return (hours * 60 + minutes) * 60 + rest
-
-
 def _check_environment(cluster: ClusterSettings) -> None:
     """hfscale and the launcher are there; a container's and a module's are known on a node alone."""
     if cluster.container or cluster.modules or not cluster.venv:
@@ -105,6 +107,21 @@ def _check_environment(cluster: ClusterSettings) -> None:
     words = [str(python), "-c", "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"]
     if subprocess.run([*words, "hfscale", "accelerate", "torch"], capture_output=True).returncode:
         raise LaunchError(f"venv {cluster.venv} lacks hfscale, accelerate or torch: {python} -m pip install hfscale")
+
+
+def _try_node(cluster: ClusterSettings) -> None:
+    """Import what the run imports on a node: drivers, modules and containers there are not those of the login node."""
+    chosen = ("partition", "account", "qos", "constraint")
+    flags = [f"--{name}={getattr(cluster, name)}" for name in chosen if getattr(cluster, name)]
+    lines = [*environment(cluster), "python -c 'import accelerate, hfscale, torch'"]
+    words = ["--quiet", "--nodes=1", "--ntasks=1", "--time=5", f"--immediate={_PATIENCE}", *flags]
+    try:
+        call("srun", *words, *container_options(cluster), "bash", "-c", "\n".join(lines), seconds=_PATIENCE + 300)
+    except LaunchError as error:
+        if _BUSY.search(str(error)):
+            return console.say(f"node       not tried: none was free within {_PATIENCE} seconds")
+        raise LaunchError(f"the environment doesn't work on a node ({error})") from None
+    console.say("node       has the environment")
 
 
 def _check_folder(folder: Path) -> None:

@@ -75,7 +75,7 @@ def render(cluster: ClusterSettings, job: JobSettings) -> str:
     blocks = [
         "\n".join([_HEAD, *_directives(cluster, job)]),
         "\n".join(_where(job)),
-        "\n".join(_environment(cluster)),
+        "\n".join(environment(cluster)),
         "\n".join(_on_a_node(cluster, job)),
         "step=0 warned=no\n" + _FORWARD,
         f"{_srun(cluster, job)} &\n{_WAIT}",
@@ -147,7 +147,8 @@ def _where(job: JobSettings) -> Iterator[str]:
     yield "export HEAD_NODE HEAD_PORT"
 
 
-def _environment(cluster: ClusterSettings) -> Iterator[str]:
+def environment(cluster: ClusterSettings) -> Iterator[str]:
+    """Lines that set up what a run needs, in the batch script and for a trial on a node."""
     if cluster.modules:
         yield "# Modules come with the variables that srun hands on."
         yield f"module load {shlex.join(cluster.modules)}"
@@ -216,8 +217,13 @@ def _srun(cluster: ClusterSettings, job: JobSettings) -> str:
     log = '--output="${run//%/%%}/slurm/node-%t.log"'
     cpus = '--cpus-per-task="$SLURM_CPUS_PER_TASK" ' if cluster.cpus_per_node else ""
     lines.append(f"{log} \\\n    {cpus}--cpu-bind=cores{' --gpu-bind=none' if job.gpus_per_node else ''}")
-    if cluster.container:
-        lines.append(f"--container-image={shlex.quote(cluster.container)}")
-        if cluster.container_mounts:
-            lines.append(f"--container-mounts={shlex.quote(','.join(cluster.container_mounts))}")
+    lines += map(shlex.quote, container_options(cluster))
     return " \\\n    ".join([*lines, "bash -c on_node"])
+
+
+def container_options(cluster: ClusterSettings) -> list[str]:
+    """Of srun, as pyxis has them."""
+    if not cluster.container:
+        return []
+    mounts = [f"--container-mounts={','.join(cluster.container_mounts)}"] if cluster.container_mounts else []
+    return [f"--container-image={cluster.container}", *mounts]

@@ -30,7 +30,7 @@ class Jobs:
         write_csv(folder / "rows.csv", reviews(40))
         for name, dropout in (("bert", 0.0), ("dropout", 0.2)):
             write_tiny_bert(folder / name, dropout=dropout)
-        (folder / "slurm.yaml").write_text(f"venv: {sys.prefix}\nwarn_seconds: 30\n")
+        (folder / "slurm.yaml").write_text(f"venv: {sys.prefix}\nwarn_seconds: 30\ntry_node: false\n")
 
     def words(self, name: str, model: str = "bert") -> list[Any]:
         """The recipe's command line."""
@@ -57,7 +57,7 @@ class Jobs:
         """All logs of a run."""
         return self.hfscale("logs", self.folder / name).stdout
 
-    def disturb(self, disturbances: dict[str, Callable[[], None]], step: int = 4, seconds: float = 150) -> None:
+    def disturb(self, disturbances: dict[str, Callable[[], Any]], step: int = 4, seconds: float = 150) -> None:
         """Do something to each run as soon as it has a checkpoint of that step."""
         waiting, end = dict(disturbances), time.monotonic() + seconds
         while waiting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_told_to_stop(jobs: Jobs, undisturbed: Path) -> None:
         where = jobs.cluster.job(numbers["preempted"])["NodeList"]
         call("sbatch", "-p", "main", "-w", where, "-N", 2, "--exclusive", "-o", "/dev/null", "--wrap", "sleep 15")
 
-    actions: dict[str, Callable[[], object]] = {
+    actions: dict[str, Callable[[], Any]] = {
         "usr1": lambda: call("scancel", "--signal=USR1", numbers["usr1"]),
         "requeued": lambda: call("scontrol", "requeue", numbers["requeued"]),
         "preempted": preempt,

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
-_CLIENTS = ("sbatch", "squeue", "sinfo", "scontrol", "scancel")
-_PROGRAMS = (*_CLIENTS, "srun", "slurmctld", "slurmd", "munged", "ip", "unshare", "nsenter")
+_CLIENTS = ("sbatch", "squeue", "sinfo", "srun", "scontrol", "scancel")
+_PROGRAMS = (*_CLIENTS, "slurmctld", "slurmd", "munged", "ip", "unshare", "nsenter")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SUBNET = "10.78.0"
 _SPACES = ["--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]

@@ -80,8 +80,10 @@ class Plan(NamedTuple):
         return None if hours is None or price is None else hours * self.cluster.num_gpus * price
 
 
-def make_plan(workload: Workload, cluster: Cluster, lora_rank: int = 16) -> Plan:
-    """Measure the workload's step and weigh the strategies.
+def make_plan(
+    workload: Workload, cluster: Cluster, lora_rank: int = 16, strategies: list[Strategy] | None = None
+) -> Plan:
+    """Measure the workload's step and weigh the strategies, by default all that there are.
 
     Raises:
         SettingsError: for a global batch that the GPUs can't share, or arithmetic that the GPU doesn't have.
@@ -92,7 +94,7 @@ def make_plan(workload: Workload, cluster: Cluster, lora_rank: int = 16) -> Plan
     if lora_rank > width:
         raise SettingsError(f"--lora_rank {lora_rank} is more than the model's width, {width}")
     share = workload.global_batch_size // cluster.num_gpus
-    ways = all_strategies()
+    ways = strategies or all_strategies()
     variants = {way: way.variant(workload.precision, lora_rank) for way in ways if not way.adapters or has_peft()}
     steps = measure_steps(workload, list(dict.fromkeys(variants.values())), share)
     num_weights = num_parameters(workload)
