@@ -49,7 +49,7 @@ class Jobs:
     def submit(self, name: str, *options: Any, model: str = "bert", **hooks: Any) -> str:
         """The job's number. Each job has its nodes for itself."""
         words = [HOOKS, json.dumps(hooks), *self.words(name, model), "--cluster", self.folder / "slurm.yaml", *options]
-        done = self.hfscale("submit", *words, environment={"SBATCH_EXCLUSIVE": "user"})
+        done = self.hfscale("submit", *words, environment={"SBATCH_EXCLUSIVE": "exclusive"})
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads((self.folder / name / "slurm" / "job.json").read_text())["job"]
 
