@@ -57,7 +57,7 @@ class Jobs:
         """All logs of a run."""
         return self.hfscale("logs", self.folder / name).stdout
 
-    def disturb(self, disturbances: dict[str, Callable[[], Any]], step: int = 4, seconds: float = 150) -> None:
+    def disturb(self, disturbances: dict[str, Callable[[], Any]], step: int = 4, seconds: float = 300) -> None:
         """Do something to each run as soon as it has a checkpoint of that step."""
         waiting, end = dict(disturbances), time.monotonic() + seconds
         while waiting:

@@ -9,7 +9,7 @@ import pytest
 from tests.slurm.conftest import Jobs
 from tests.support.commands import assert_one_line, result
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_refused_before_it_is_submitted(jobs: Jobs) -> None:

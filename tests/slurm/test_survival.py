@@ -14,7 +14,7 @@ from tests.slurm.conftest import STEPS, Jobs
 from tests.support.commands import records, result
 from tests.support.warm import WarmRun
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def assert_equal(run: Path, expected: Path, tolerance: float) -> None:
