@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 
 import pytest
 
-from tests.slurm.conftest import Jobs
+from tests.slurm.conftest import HOOKS, Jobs
 from tests.support.commands import assert_one_line, result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -24,6 +26,10 @@ def test_refused_before_it_is_submitted(jobs: Jobs) -> None:
         assert_one_line(jobs.hfscale("submit", *words, *options), *parts)
     (jobs.folder / "empty.yaml").write_text(f"venv: {jobs.folder}\n")
     assert_one_line(jobs.hfscale("submit", *words, "--cluster", jobs.folder / "empty.yaml"), "has no bin/python")
+    (jobs.folder / "broken.yaml").write_text(f"venv: {sys.prefix}\nvariables: [PYTHONHOME=/nowhere]\n")
+    broken = jobs.hfscale("submit", *words, "--cluster", jobs.folder / "broken.yaml")
+    assert broken.returncode == 2
+    assert "error: the environment doesn't work on a node (srun refused: " in broken.stderr.splitlines()[-1]
     assert_one_line(jobs.hfscale("status", jobs.folder / "refused"), "no Slurm job was submitted")
     assert not (jobs.folder / "refused" / "slurm" / "job.json").exists()
 
@@ -56,7 +62,11 @@ _CHAIN = ("first", "second", "third")
 
 def test_cancelled(jobs: Jobs) -> None:
     """It saves, and stays cancelled."""
-    number = jobs.submit("cancelled", slow_steps=1.0)
+    (jobs.folder / "tried.yaml").write_text(f"venv: {sys.prefix}\nwarn_seconds: 30\n")
+    words = [HOOKS, json.dumps({"slow_steps": 1.0}), *jobs.words("cancelled"), "--cluster", jobs.folder / "tried.yaml"]
+    submitted = jobs.hfscale("submit", *words)
+    assert "node       has the environment" in submitted.stdout, submitted.stderr
+    number = json.loads((jobs.folder / "cancelled" / "slurm" / "job.json").read_text())["job"]
     jobs.disturb({"cancelled": lambda: None})
     assert "RUNNING on node" in jobs.hfscale("status", jobs.folder / "cancelled").stdout
     again = jobs.hfscale("submit", *jobs.words("cancelled"), "--cluster", jobs.folder / "slurm.yaml")
@@ -64,4 +74,7 @@ def test_cancelled(jobs: Jobs) -> None:
     assert jobs.hfscale("cancel", jobs.folder / "cancelled").returncode == 0
     job = jobs.cluster.wait(number, "CANCELLED", seconds=60)
     assert job["Restarts"] == "0"
-    assert "; saved in " in jobs.said("cancelled")
+    end = time.monotonic() + 30  # the job counts as cancelled while its processes are saving
+    while "; saved in " not in (said := jobs.said("cancelled")):
+        assert time.monotonic() < end, said
+        time.sleep(0.5)
