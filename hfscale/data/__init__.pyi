@@ -1,5 +1,9 @@
 from .batching import EvalBatches as EvalBatches
 from .batching import TrainBatches as TrainBatches
+from .chat_template import ChatFormat as ChatFormat
+from .chat_template import pack_conversations as pack_conversations
+from .conversations import Conversations as Conversations
+from .conversations import load_conversations as load_conversations
 from .corpus import Corpus as Corpus
 from .corpus import load_corpus as load_corpus
 from .examples import load_examples as load_examples
@@ -13,6 +17,7 @@ from .images import mean_and_std as mean_and_std
 from .images import write_example as write_example
 from .labels import Labels as Labels
 from .objectives import MaskedTokens as MaskedTokens
+from .objectives import answer_tokens as answer_tokens
 from .objectives import next_tokens as next_tokens
 from .packed_batching import PackedEvalBatches as PackedEvalBatches
 from .packed_batching import PackedTrainBatches as PackedTrainBatches

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from hfscale import console
 from hfscale.data.cache import cached_table
 from hfscale.data.docstrings import read_docstrings
 from hfscale.data.examples import COLUMNS_FROM, refuse_missing_columns, text_of, without_bad_rows
+from hfscale.data.hold_out import hold_out_some, warn_of_shared
 from hfscale.data.readers import KINDS, Row, file_kind, naming_read_errors, read_file, text_lines
 from hfscale.data.sources import Source, find_source
 from hfscale.data.splits import refuse_idle
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 _LONGEST = 64 * 2**20  # characters of one document: it is held in memory while it is read and tokenized
 _FRACTION, _ENOUGH = 0.1, 2**20  # held out by default: a tenth, but not many more characters than this
 _FEW = 20  # documents: of fewer it would be chance how much text is held out whole
-_MANY = 200  # documents: of fewer it would be chance how many a hash holds out
 _READING = ("text", "columns", "delimiter", "quoting", "encoding", "documents", "max_documents")
 _TABLES = {kind for kind in KINDS if kind != ".txt"}  # files with columns
 _DOCSTRINGS = "builtin:docstrings"
@@ -57,7 +54,7 @@ def load_corpus(settings: CorpusSettings) -> Corpus:
     table = _documents(sources[0], settings)
     if settings.validation:
         train, validation = table, _documents(sources[1], settings)
-        _count_shared(train, validation)
+        warn_of_shared(train, validation, "documents")
     else:
         train, validation = _hold_out(table, settings)
     num_bytes = sum(len(text.encode()) for text in validation["text"]) if validation else 0
@@ -163,37 +160,7 @@ def _hold_out(table: Dataset, settings: CorpusSettings) -> tuple[Dataset, Datase
                 f"--data.split_seed has no effect on {len(table)} documents, whose ends are held out; leave it out"
             )
         return _hold_out_ends(table, fraction)
-    return _hold_out_some(table, fraction, settings)
-
-
-def _hold_out_some(table: Dataset, fraction: float, settings: CorpusSettings) -> tuple[Dataset, Dataset]:
-    """Whole documents, by a hash of the text, so that copies fall on the same side; one at least, and never all.
-
-    Of fewer than 200 those with the lowest hashes, in the number asked for; of more, all below the fraction, so that
-    new documents move no old one.
-    """
-    hashes = _hashes(table, settings.split_seed)
-    number = max(1, round(fraction * len(table)))
-    limit = fraction if len(table) >= _MANY else np.sort(hashes)[min(number, len(table) - 1)]
-    is_held = hashes < min(max(limit, np.nextafter(hashes.min(), 1)), hashes.max())
-    if not is_held.any():
-        raise DataError(
-            f"{settings.train}: its {len(table):,} documents are all equal, so that none can be held out; give "
-            "--data.validation, or --data.validation_fraction 0"
-        )
-    return table.select(np.flatnonzero(~is_held)), table.select(np.flatnonzero(is_held))
-
-
-def _hashes(table: Dataset, seed: int = 0) -> np.ndarray:
-    """A number in [0, 1] for each document that looks random and is the same for the same text."""
-    digests = (hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=8).digest() for text in table["text"])
-    return np.fromiter((int.from_bytes(digest) / 2**64 for digest in digests), np.float64, len(table))
-
-
-def _count_shared(train: Dataset, validation: Dataset) -> None:
-    shared = int(np.isin(_hashes(train), _hashes(validation)).sum())
-    if shared:
-        console.warn(f"{shared:,} of {len(train):,} training documents also stand in the validation text")
+    return hold_out_some(table, fraction, settings)
 
 
 def _hold_out_ends(table: Dataset, fraction: float) -> tuple[Dataset, Dataset]:

@@ -34,6 +34,14 @@ def next_tokens(ids: np.ndarray, pieces: np.ndarray, rows: np.ndarray, epoch: in
     return ids, labels
 
 
+def answer_tokens(ids: np.ndarray, pieces: np.ndarray, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Causal language modelling of what is not hidden: ids below 0, which stand for -1 - id, are only read."""
+    hidden, ids = ids < 0, np.where(ids < 0, ~ids, ids)
+    _, labels = next_tokens(ids, pieces, rows, epoch)
+    labels[:, :-1][hidden[:, 1:]] = IGNORED
+    return ids, labels
+
+
 class MaskedTokens:
     """Masked language modelling (Devlin et al. 2019): of the chosen tokens 80% are masked, 10% random, 10% kept.
 

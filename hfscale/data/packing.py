@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from hfscale import console
-from hfscale.data.best_fit import pack_best_fit
+from hfscale.data.best_fit import Packing, pack_best_fit
 from hfscale.data.tokenization import tokenizer_fingerprint
 from hfscale.errors import DataError, ModelError
 
@@ -116,6 +116,7 @@ class PackedSequences:
         pieces: table with `input_ids`, no piece longer than `max_length`.
         framing: says which tokens of a piece are never predicted.
         may_cut: cut some pieces where whole ones would leave much room (`pack_best_fit`).
+        together: let pieces share a sequence.
 
     Raises:
         DataError: for a table without pieces.
@@ -124,14 +125,19 @@ class PackedSequences:
     tokens_per_byte: float = math.nan
     """Tokens to predict per UTF-8 byte of the text; known of validation text."""
 
-    def __init__(self, pieces: Dataset, max_length: int, framing: Framing, *, may_cut: bool = False) -> None:
+    def __init__(
+        self, pieces: Dataset, max_length: int, framing: Framing, *, may_cut: bool = False, together: bool = True
+    ) -> None:
         if not len(pieces):
             raise DataError("the corpus holds no text that the tokenizer knows")
         self.max_length, self._framing = max_length, framing
         self._views = _views(pieces)
         lengths = np.concatenate([np.diff(view.offsets) for view in self._views])
         self._first_of_view = np.cumsum([0, *(len(view.offsets) - 1 for view in self._views)])
-        self._packing = pack_best_fit(lengths, max_length, _CONTEXT[framing] if may_cut else None)
+        if together:
+            self._packing = pack_best_fit(lengths, max_length, _CONTEXT[framing] if may_cut else None)
+        else:
+            self._packing = Packing(np.arange(len(lengths)), np.arange(len(lengths) + 1), {})
         self._num_pieces = len(lengths)
         again = len(self._packing.pieces) - self._num_pieces
         self.num_tokens = int(lengths.sum()) + again * _CONTEXT[framing]

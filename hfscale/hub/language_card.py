@@ -37,3 +37,30 @@ def language_model_card(config: Any, result: dict[str, Any], pipeline_tag: str) 
         "```python\nfrom transformers import pipeline\n\n"
         f'pipeline("{pipeline_tag}", "PATH_OR_HUB_ID")(TEXT)\n```\n'
     )
+
+
+def chat_model_card(config: Any, result: dict[str, Any]) -> str:
+    """As `language_model_card`, of a model that was taught to answer."""
+    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["hfscale"]}
+    if not is_local(config.model.name):
+        metadata["base_model"] = config.model.name
+    held_out = "On held-out conversations, which also chose the best step"
+    asked = (
+        f" `exact_match` and `stopped` are shares of {config.answers.number} of them." if config.answers.number else ""
+    )
+    scores = f"{held_out}:\n\n{score_table({'This model': result['metrics']})}\n"
+    scores += f"The loss is that of the answers, their end included.{asked}\n\n"
+    return (
+        f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
+        f"# {last_part(config.model.name)}, taught to answer on {last_part(config.data.train)}\n\n"
+        f"## Results\n\n{scores if result['held_out'] else 'No conversations were held out.'}\n\n"
+        "## Training\n\n"
+        f"{result['num_examples']['train']:,} conversations of at most {config.data.max_length} tokens; "
+        f"{result['steps']:,} steps of {config.train.global_batch_size} sequences ({result['epochs']:.2f} epochs), "
+        f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
+        f"{config.train.seed}; {time_and_changes(result)}\n\n"
+        "## Use\n\n"
+        "```python\nfrom transformers import pipeline\n\n"
+        'ask = pipeline("text-generation", "PATH_OR_HUB_ID")\n'
+        'ask([{"role": "user", "content": TEXT}])[0]["generated_text"][-1]["content"]\n```\n'
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from hfscale.batch import NO_LABEL, Batch
 
 _SHOWN = 32  # tokens
+_WRITTEN = 600  # characters of a conversation
 
 
 def describe_example(batch: Batch, tokenizer: Any, label_names: dict[int, str]) -> str:
@@ -27,6 +29,11 @@ def describe_example(batch: Batch, tokenizer: Any, label_names: dict[int, str]) 
     seen = seen[row]
     real = (seen > 0).nonzero().flatten().tolist()
     ids = inputs["input_ids"].tolist()
+    if "piece_ids" in inputs and _is_partly_learned(ids, labels.tolist(), seen.tolist()):
+        first = [at for at in real if seen[at] == 1]
+        is_learned = [False, *(label != NO_LABEL for label in labels.tolist())]
+        text = _written([ids[at] for at in first], [is_learned[at] for at in first], tokenizer)
+        return f"{text}; {len(first)} tokens, {sum(is_learned[at] for at in first)} of them learned"
     texts = tokenizer.convert_ids_to_tokens(ids)
     learned = labels.shape == inputs["input_ids"].shape and not labels.is_floating_point()
     if learned:
@@ -42,6 +49,17 @@ def describe_example(batch: Batch, tokenizer: Any, label_names: dict[int, str]) 
     return f"{shown} -> {_target(labels, label_names, ids, tokenizer)}; {len(real)} tokens{masked}"
 
 
+def _is_partly_learned(ids: list[int], labels: list[int], pieces: list[int]) -> bool:
+    """Whether there are next tokens of the same text that are read only, beside others that are learned."""
+    inside = [at for at in range(len(ids) - 1) if pieces[at] == pieces[at + 1] > 0]
+    return (
+        0
+        < sum(labels[at] == ids[at + 1] for at in inside)
+        < len(inside)
+        == sum(labels[at] in (NO_LABEL, ids[at + 1]) for at in inside)
+    )
+
+
 def _with_targets(
     texts: list[str], ids: list[int], labels: list[int], tokenizer: Any, names: dict[int, str], predicts: bool
 ) -> list[str]:
@@ -53,6 +71,18 @@ def _with_targets(
         text if label == NO_LABEL else f"{text}={targets[at] if targets else names.get(label, label)}"
         for at, (text, label) in enumerate(zip(texts, labels, strict=True))
     ]
+
+
+def _written(ids: list[int], learned: list[bool], tokenizer: Any) -> str:
+    """Text of a conversation as the model reads it; what it learns stands between `<<` and `>>`."""
+    parts, at = [], 0
+    for is_learned, run in itertools.groupby(learned):
+        end = at + len(list(run))
+        text = tokenizer.decode(ids[at:end])
+        parts.append(f"<<{text}>>" if is_learned else text)
+        at = end
+    text = "".join(parts)
+    return repr(text if len(text) <= _WRITTEN else f"{text[:_WRITTEN]}...")
 
 
 def _with_borders(words: list[str], pieces: list[int]) -> list[str]:

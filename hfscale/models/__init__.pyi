@@ -7,7 +7,9 @@ from .language import LanguageModel as LanguageModel
 from .language import find_tokenizer as find_tokenizer
 from .language import load_causal_model as load_causal_model
 from .language import load_masked_model as load_masked_model
+from .language import load_tokenizer as load_tokenizer
 from .language import save_language_model as save_language_model
+from .language import stop_at as stop_at
 from .rnn import RnnConfig as RnnConfig
 from .rnn import RnnForSequenceClassification as RnnForSequenceClassification
 from .targets import prepare_language_model as prepare_language_model

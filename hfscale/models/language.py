@@ -99,6 +99,13 @@ def save_language_model(language_model: LanguageModel, folder: Path, weights: di
         language_model.tokenizer.save_pretrained(temporary)
 
 
+def stop_at(model: PreTrainedModel, token_id: int) -> None:
+    """Let `generate` stop at this token, too; the saved model says so."""
+    config: Any = model.generation_config
+    known = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    config.eos_token_id = [token_id, *(each for each in known if each not in (None, token_id))]
+
+
 def _load(
     settings: LanguageModelSettings,
     auto: Any,

@@ -7,6 +7,7 @@ from .results import complete_run as complete_run
 from .results import packing_result as packing_result
 from .results import result as result
 from .results import write_result as write_result
+from .try_it import chat_command as chat_command
 from .try_it import pipeline_command as pipeline_command
 from .try_it import pipeline_options as pipeline_options
 from .try_it import predict_commands as predict_commands

@@ -36,6 +36,13 @@ def pipeline_command(task: str, path: Path, given: str) -> str:
     return f"python -c {shlex.quote(code)}"
 
 
+def chat_command(path: Path, conversations: Iterable[Any]) -> str:
+    """A line for the shell that asks the model the first question of `conversations` (see
+    `hfscale.data.conversations`)."""
+    asked = next(message for message in json.loads(next(iter(conversations))["text"]) if message["role"] == "user")
+    return pipeline_command("text-generation", path, json.dumps([asked], ensure_ascii=False))
+
+
 def pipeline_options(task: str) -> str:
     """More arguments of transformers' pipeline: of each word only the first token was trained to carry its tag."""
     return ', aggregation_strategy="first"' if task == "token-classification" else ""

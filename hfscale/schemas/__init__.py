@@ -4,6 +4,9 @@ The string under a field is its help text, and the only place where it is writte
 first words. `__post_init__` raises `ValueError` naming the flag and the way out.
 """
 
+from hfscale.schemas.chat import AnswerSettings as AnswerSettings
+from hfscale.schemas.chat import ConversationSettings as ConversationSettings
+from hfscale.schemas.chat import check_chat as check_chat
 from hfscale.schemas.checks import require as require
 from hfscale.schemas.data import DataSettings as DataSettings
 from hfscale.schemas.data import SourceSettings as SourceSettings

@@ -1,0 +1,140 @@
+"""Conversations of any source, as rows of messages: chats, prompts with completions, instructions with outputs.
+
+Columns: `text` (the messages, as JSON) and `where` (file and line).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hfscale import console
+from hfscale.data.cache import cached_table
+from hfscale.data.examples import COLUMNS_FROM, text_of, without_bad_rows
+from hfscale.data.hold_out import hold_out_some, warn_of_shared
+from hfscale.data.readers import HALF_CHARACTER, Row, has_half_characters
+from hfscale.data.sources import Source, find_source
+from hfscale.data.splits import refuse_idle
+from hfscale.errors import DataError
+from hfscale.schemas import ConversationSettings
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Message = dict[str, str]
+"""`role` and `content`."""
+
+_LAYOUTS = (("messages",), ("prompt", "completion"), ("instruction", "output"))
+_ROLES = ("system", "user", "assistant")
+_FRACTION = 0.1
+_FORMAT = 1  # raise it when what is read changes: it is part of the cache's key
+
+
+class Conversations(NamedTuple):
+    """Tables with the columns `text` and `where`."""
+
+    train: Dataset
+    validation: Dataset | None
+
+
+def load_conversations(settings: ConversationSettings) -> Conversations:
+    """The conversations that the settings name, and those held out: equal ones stand on one side.
+
+    Raises:
+        DataError: for data that can't be read, columns of no known layout, and, unless `bad_rows` is `skip`, messages
+            that don't alternate between user and assistant or lack the answer.
+    """
+    sources = [find_source(name) for name in (settings.train, settings.validation) if name]
+    refuse_idle(settings, sources)
+    table = _table(sources[0], settings)
+    if settings.validation:
+        train, validation = table, _table(sources[1], settings)
+        warn_of_shared(train, validation, "conversations")
+    else:
+        fraction = _FRACTION if settings.validation_fraction is None else settings.validation_fraction
+        train, validation = hold_out_some(table, fraction, settings) if fraction else (table, None)
+    held_out = f", {len(validation):,} validation" if validation is not None else ""
+    console.say(f"data       {settings.train}: {len(train):,} training{held_out} conversations")
+    return Conversations(train, validation)
+
+
+def _table(source: Source, settings: ConversationSettings) -> Dataset:
+    from datasets import Features, Value
+
+    layout = _layout_of(source, settings)
+    key = f"conversations {_FORMAT}\0{source.fingerprint(settings)}\0{layout}\0"
+    key += repr([getattr(settings, name) for name in ("columns", "delimiter", "quoting", "encoding")])
+    features = Features({name: Value("string") for name in ("text", "where", "problem")})
+    arguments = {"source": source, "settings": settings, "layout": layout}
+    return without_bad_rows(cached_table(_conversations, features, arguments, key), source, settings)
+
+
+def _layout_of(source: Source, settings: ConversationSettings) -> tuple[str, ...]:
+    rows = list(itertools.islice(source.rows(settings), COLUMNS_FROM))
+    if not rows:
+        raise DataError(f"{source.name} holds no conversations")
+    found = list(dict.fromkeys(str(name) for row in rows for name in row.values))
+    for layout in _LAYOUTS:
+        if set(layout) <= set(found):
+            return layout
+    known = ", or ".join(" and ".join(layout) for layout in _LAYOUTS)
+    raise DataError(f"{source.name} has the columns {', '.join(found)}; conversations need {known}")
+
+
+def _conversations(
+    source: Source, settings: ConversationSettings, layout: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    for row in source.rows(settings):
+        messages, problem = _READERS[layout](row)
+        problem = problem or _wrong(messages)
+        yield {"text": json.dumps(messages, ensure_ascii=False), "where": row.where, "problem": problem}
+
+
+Read = tuple[list[Any], str | None]
+"""Messages, and what is wrong with them."""
+
+
+def _from_messages(row: Row) -> Read:
+    value = row.values.get("messages")
+    return (value, None) if isinstance(value, list) else ([], "column messages holds no list of messages")
+
+
+def _from_completion(row: Row) -> Read:
+    prompt, completion = row.values.get("prompt"), row.values.get("completion")
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return [*prompt, *completion], None
+    return _pair(text_of(row, "prompt"), text_of(row, "completion"))
+
+
+def _from_instruction(row: Row) -> Read:
+    instruction, problem = text_of(row, "instruction")
+    given = text_of(row, "input")[0]
+    asked = f"{instruction}\n\n{given}" if given.strip() else instruction
+    return _pair((asked, problem), text_of(row, "output"))
+
+
+def _pair(asked: tuple[str, str | None], answered: tuple[str, str | None]) -> Read:
+    messages = [{"role": "user", "content": asked[0]}, {"role": "assistant", "content": answered[0]}]
+    return messages, asked[1] or answered[1]
+
+
+_READERS = {_LAYOUTS[0]: _from_messages, _LAYOUTS[1]: _from_completion, _LAYOUTS[2]: _from_instruction}
+
+
+def _wrong(messages: list[Any]) -> str | None:
+    """What keeps messages from being a conversation that ends with an answer."""
+    for number, message in enumerate(messages, start=1):
+        if not (isinstance(message, dict) and isinstance(message.get("content"), str)):
+            return f"message {number} has no text as its content"
+        role = message.get("role")
+        if role not in _ROLES:
+            return f"message {number} is of role {role!r}, not {', '.join(_ROLES)}"
+        if not message["content"].strip() or has_half_characters(message["content"]):
+            return f"message {number} {f'holds {HALF_CHARACTER}' if message['content'].strip() else 'is empty'}"
+    roles = [message["role"] for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if turns and turns == ["user", "assistant"] * (len(turns) // 2):
+        return None
+    return f"its roles are {', '.join(roles) or 'none'}; user and assistant must take turns, and the last one answer"
