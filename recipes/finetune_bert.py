@@ -25,7 +25,15 @@ from functools import partial
 
 from hfscale import config as settings
 from hfscale import data, evaluation, files, hub, launch, models, runs, training
-from hfscale.schemas import ClassifierModelSettings, DataSettings, OptimSettings, Task, TrainSettings, check_task
+from hfscale.schemas import (
+    ClassifierModelSettings,
+    DataSettings,
+    LoraSettings,
+    OptimSettings,
+    Task,
+    TrainSettings,
+    check_task,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +43,7 @@ class Config:
     task: Task = "single_label_classification"
     """One class per text, several labels at once, or a number; a tag per word; or the answer within a context."""
     model: ClassifierModelSettings = field(default_factory=lambda: ClassifierModelSettings(name="builtin:minilm"))
+    lora: LoraSettings | None = None
     data: DataSettings = field(default_factory=lambda: DataSettings(train="builtin:tickets"))
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-4))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_bert"))
@@ -59,7 +68,9 @@ def main(config: Config) -> None:
 
     # 3. Model: a pretrained encoder under a new head whose outputs carry the label names
     empty = launch.awaits_weights(accelerator)
-    classifier = models.load_text_classifier(config.model, config.task, labels.names, config.train.seed, empty)
+    classifier = models.load_text_classifier(
+        config.model, config.task, labels.names, config.train.seed, config.lora, empty=empty
+    )
     model, tokenizer = classifier
     max_length = classifier.max_length(config.data.max_length)
     with accelerator.main_process_first():

@@ -10,6 +10,7 @@ import yaml
 
 from hfscale.data.sources import looks_like_file
 from hfscale.models import origin_of
+from hfscale.models.heads import head_of
 from hfscale.runs import pipeline_options
 
 _PIPELINES = {"token_classification": "token-classification", "question_answering": "question-answering"}
@@ -42,7 +43,7 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
         f"{held_out}{_how_many(result)}:\n\n{score_table(scores)}\n"
         f"{_about_baselines(scores)}"
         "## Training\n\n"
-        f"{result['num_examples']['train']:,} examples; {result['steps']:,} steps of {config.train.global_batch_size} "
+        f"{_about_adapter(config, result)}{result['num_examples']['train']:,} examples; {result['steps']:,} steps of {config.train.global_batch_size} "
         f"({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning rate of {config.optim.lr}, "
         f"{config.optim.schedule} schedule, seed {config.train.seed}; {time_and_changes(result)}\n\n"
         f"## Use\n\n{_usage(config)}"
@@ -71,6 +72,8 @@ def _about_baselines(scores: dict[str, Any]) -> str:
 
 
 def _usage(config: Any) -> str:
+    if getattr(config, "lora", None):
+        return _adapter_usage(config)
     if config.task == "question_answering":
         return '```bash\nhfscale predict PATH --text "your question" "the context that answers it"\n```\n'
     task = _PIPELINES.get(config.task, "text-classification")
@@ -78,6 +81,26 @@ def _usage(config: Any) -> str:
         "```python\nfrom transformers import pipeline\n\n"
         f'pipeline("{task}", "PATH_OR_HUB_ID"{pipeline_options(task)}{_own_code(config.model)})("your text")\n```\n'
     )
+
+
+def _adapter_usage(config: Any) -> str:
+    """The label names and the padding stand in the adapter's folder, which transformers does not look into by itself."""
+    auto_class = f"AutoModelFor{head_of(config.task)}"
+    base = last_part(origin_of(config.model.name))
+    return (
+        "This is an adapter: it needs the model that it was trained on, and `pip install peft`.\n\n"
+        f"```python\nfrom peft import PeftModel\nfrom transformers import AutoConfig, {auto_class}\n\n"
+        'config = AutoConfig.from_pretrained("PATH_OR_HUB_ID")\n'
+        f'base = {auto_class}.from_pretrained("{base}", config=config, ignore_mismatched_sizes=True)\n'
+        'model = PeftModel.from_pretrained(base, "PATH_OR_HUB_ID").eval()\n```\n'
+    )
+
+
+def _about_adapter(config: Any, result: dict[str, Any]) -> str:
+    lora = getattr(config, "lora", None)
+    if not lora:
+        return ""
+    return f"Trained by {lora.method}: {result['num_trained_parameters']:,} parameters, all others frozen. "
 
 
 def _origin(model: Any) -> tuple[str, str | None]:

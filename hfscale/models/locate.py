@@ -23,6 +23,10 @@ def locate_model(settings: ModelSettings) -> tuple[str, dict[str, Any]]:
         if settings.revision:
             raise ModelError("--model.revision has no effect on a local folder; leave it out")
         model = path / "model" if (path / "model" / "config.json").is_file() else path  # a run folder
+        if (model / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{settings.name} holds an adapter, which is no model of its own; train with the model it was trained on"
+            )
         if not (model / "config.json").is_file():
             raise ModelError(f"folder {settings.name} holds no model (no config.json)")
         return str(model), options

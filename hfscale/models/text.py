@@ -11,12 +11,13 @@ from hfscale import console
 from hfscale.data.vocabulary import ensure_padding, refuse_made_up
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
+from hfscale.models.adapters import add_adapter, base_of, is_adapter, load_adapter, refuse_another_base
 from hfscale.models.empty import empty_model
 from hfscale.models.first_token import read_first_token_only
 from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_dropout, set_outputs, task_of
 from hfscale.models.locate import locate_model
 from hfscale.network import asking_hub, plain_words
-from hfscale.schemas import ClassifierModelSettings, ModelSettings, Task
+from hfscale.schemas import ClassifierModelSettings, LoraSettings, ModelSettings, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,12 +57,18 @@ class TextClassifier(NamedTuple):
 
 
 def load_text_classifier(
-    settings: ModelSettings, task: Task, label_names: Sequence[str], seed: int, empty: bool = False
+    settings: ModelSettings,
+    task: Task,
+    label_names: Sequence[str],
+    seed: int,
+    lora: LoraSettings | None = None,
+    empty: bool = False,
 ) -> TextClassifier:
     """Load any encoder that has the task's head (see `heads`), in float32, with outputs for these labels.
 
     A classifier's head for other labels is replaced by one drawn from `seed`; so are all weights where the settings
-    ask for random ones. An `empty` model gets its weights later, from another process (see `hfscale.models.empty`).
+    ask for random ones. With `lora` the model is frozen under an adapter (see `add_adapter`). An `empty` model gets its
+    weights later, from another process (see `hfscale.models.empty`); one under an adapter is never empty.
 
     Raises:
         ModelError: for a model that can't be found, has no such head, or whose vocabulary doesn't fit its tokenizer.
@@ -85,7 +92,7 @@ def load_text_classifier(
             raise ModelError(f"--model.dropout has no effect: {settings.name} has no dropout; leave it out")
         torch.manual_seed(seed)
         all_random = isinstance(settings, ClassifierModelSettings) and settings.random_weights
-        if empty:
+        if empty and lora is None:  # with an adapter the first process alone would know what is new
             model, new = empty_model(lambda: _drawn(config, task, options)[0]), set[str]()
         else:
             model, new = _drawn(config, task, options) if all_random else _pretrained(source, config, task, options)
@@ -105,6 +112,8 @@ def load_text_classifier(
     else:
         _say_what_is_new(model, new, settings.name)
     read_first_token_only(model)
+    if lora is not None:
+        model = add_adapter(model, lora, task, source, settings.revision, new, seed)
     return TextClassifier(model, tokenizer)
 
 
@@ -140,7 +149,10 @@ def save_text_classifier(classifier: TextClassifier, folder: Path, weights: dict
 
     logging.disable_progress_bar()
     with replacing_folder(folder) as temporary:
-        classifier.model.save_pretrained(temporary, state_dict=weights)
+        model: Any = classifier.model
+        if hasattr(model, "peft_config"):
+            model.config.save_pretrained(temporary)  # PEFT writes none: the names of the labels
+        model.save_pretrained(temporary, state_dict=weights)
         classifier.tokenizer.save_pretrained(temporary)
 
 
@@ -160,6 +172,8 @@ def saved_text_classifier(folder: Path, trust_remote_code: bool = False) -> Text
     with _plain_words(str(folder), "--trust_remote_code"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         task = task_of(next(iter(config.architectures or []), ""), config)
+        if is_adapter(folder):
+            return _adapted(folder, config, task, trust_remote_code)
         model, info = auto_class(task).from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
         )
@@ -170,6 +184,22 @@ def saved_text_classifier(folder: Path, trust_remote_code: bool = False) -> Text
     refuse_made_up(tokenizer, str(folder))
     read_first_token_only(model)
     return TextClassifier(model.eval(), tokenizer)
+
+
+def _adapted(folder: Path, config: Any, task: Task, trust_remote_code: bool) -> TextClassifier:
+    """The model that an adapter was trained on, with the adapter and its head."""
+    from transformers import AutoTokenizer
+
+    base, revision = base_of(folder)
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise ModelError(f"{folder} holds an adapter for the model in {base}, which is gone; put it back there")
+    options = {"trust_remote_code": trust_remote_code, **({"revision": revision} if revision else {})}
+    model, lacking = _pretrained(base, config, task, options)
+    refuse_another_base(folder, base, lacking)
+    read_first_token_only(model)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    refuse_made_up(tokenizer, str(folder))
+    return TextClassifier(load_adapter(model, folder), tokenizer)
 
 
 def _plain_words(name: str, trust_flag: str) -> plain_words:

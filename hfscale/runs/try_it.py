@@ -20,8 +20,8 @@ def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:
     texts = _handy_texts(examples)
     trust = " --trust_remote_code" if _trusted_code(path) else ""
     ours = f"hfscale predict {shlex.quote(str(path))}{trust} --text {' '.join(map(shlex.quote, texts))}"
-    if isinstance(examples[0]["label"], dict):
-        return [ours]
+    if isinstance(examples[0]["label"], dict) or (path / "model" / "adapter_config.json").is_file():
+        return [ours]  # transformers' pipeline takes neither questions nor a head of an adapter
     given = json.dumps(texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}, ensure_ascii=False)
     task = "token-classification" if "words" in examples[0] else "text-classification"
     return [ours, pipeline_command(task, path, given)]

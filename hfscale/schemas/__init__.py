@@ -20,6 +20,7 @@ from hfscale.schemas.language import TokenizerSettings as TokenizerSettings
 from hfscale.schemas.language import check_metric as check_metric
 from hfscale.schemas.language import check_samples as check_samples
 from hfscale.schemas.language import check_tokenizer as check_tokenizer
+from hfscale.schemas.lora import LoraSettings as LoraSettings
 from hfscale.schemas.model import ClassifierModelSettings as ClassifierModelSettings
 from hfscale.schemas.model import ModelSettings as ModelSettings
 from hfscale.schemas.optim import OptimSettings as OptimSettings

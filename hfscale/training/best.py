@@ -12,7 +12,7 @@ from safetensors.torch import load_file, load_model
 
 from hfscale import console
 from hfscale.training.checkpoint_files import best_folder, remove_old_best
-from hfscale.training.state import buffers_of, load_tensors
+from hfscale.training.state import adapter_names, buffers_of, is_adapted, load_tensors, parameters_of
 from hfscale.training.zero import is_sharded, load_whole_weights, shares_weights, whole_weights
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 SaveFn = Callable[[Path, "dict[str, torch.Tensor] | None"], None]
-"""Writes the model, or these weights of it, as a folder that holds `model.safetensors`, whole or not at all."""
+"""Writes the model, or these weights of it, as a folder that holds `model.safetensors`, or PEFT's `adapter_model.safetensors`,
+whole or not at all."""
 
 LOWER_IS_BETTER = {"loss", "mse", "bits_per_byte", "perplexity"}
 """Metrics of which less is more."""
@@ -62,7 +63,7 @@ class BestModel:
         self.value = None if state["value"] is None else float(state["value"])
         if self.step is None:
             return
-        if self._accelerator.is_main_process and not (self.folder / "model.safetensors").is_file():
+        if self._accelerator.is_main_process and not (self.folder / self._file).is_file():
             console.warn(f"the best model so far, {self.folder}, is gone; the next evaluation counts as the best")
             self.step = None
         if self._accelerator.num_processes > 1:
@@ -71,6 +72,10 @@ class BestModel:
             self.step = broadcast_object_list([self.step])[0]
         if self.step is None:
             self.value, self.evaluations_since = None, 0
+
+    @property
+    def _file(self) -> str:
+        return "adapter_model.safetensors" if is_adapted(self._model) else "model.safetensors"
 
     @property
     def folder(self) -> Path:
@@ -101,12 +106,22 @@ class BestModel:
         """Give the model its best weights back, unless they are its last ones anyway."""
         if self.step is None or self.step == last_step:
             return
-        shares, is_main = shares_weights(self._model), self._accelerator.is_main_process
+        path, is_main = self.folder / self._file, self._accelerator.is_main_process
+        shares = shares_weights(self._model)
+        if is_adapted(self._model):
+            names, trained = adapter_names(self._model), parameters_of(self._model)
+            weights = {names[key]: weight for key, weight in load_file(path).items()} if is_main else {}
+            if shares or is_sharded(self._accelerator):
+                load_whole_weights(self._accelerator, self._model, weights)
+            elif is_main:
+                load_tensors(trained, weights)
+            broadcast([] if shares else list(trained.values()))
+            return
         if shares or is_sharded(self._accelerator):
-            weights, buffers = load_file(self.folder / "model.safetensors") if is_main else {}, buffers_of(self._model)
+            weights, buffers = load_file(path) if is_main else {}, buffers_of(self._model)
             load_whole_weights(self._accelerator, self._model, weights)
             load_tensors(buffers if is_main else {}, {name: weights[name] for name in buffers if is_main})
         elif is_main:
-            load_model(self._model, str(self.folder / "model.safetensors"))
+            load_model(self._model, str(path))
         # Other machines may not see this one's disk.
         broadcast(list((buffers_of(self._model) if shares else self._model.state_dict()).values()))

@@ -20,8 +20,24 @@ Scalars = dict[str, dict[str, Any]]
 
 
 def parameters_of(model: nn.Module) -> dict[str, Tensor]:
-    """Weights by name; those that are tied once."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    """Trained weights by name; those that are tied once. Frozen ones are as they were loaded, at any step."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def is_adapted(model: nn.Module) -> bool:
+    """Whether the model is frozen under an adapter of PEFT's."""
+    return hasattr(model, "peft_config")
+
+
+def adapter_names(model: nn.Module) -> dict[str, str]:
+    """Name in the file that PEFT writes -> name of the trained weight."""
+
+    def in_file(name: str) -> str:
+        name = name.replace(".modules_to_save.default.", ".")
+        name = name.replace(".lora_magnitude_vector.default.weight", ".lora_magnitude_vector")
+        return name.replace(".default.", ".").removesuffix(".default")
+
+    return {in_file(name): name for name in parameters_of(model)}
 
 
 def buffers_of(model: nn.Module) -> dict[str, Tensor]:
@@ -93,7 +109,7 @@ def estimated_bytes(model: nn.Module, optimizer: Optimizer) -> tuple[int, int]:
     optimizer = getattr(optimizer, "optimizer", optimizer)  # DeepSpeed's is around it
     if isinstance(optimizer, torch.optim.SGD):
         moments = int(any(group["momentum"] for group in optimizer.param_groups))
-    return weights, weights + moments * trained
+    return weights, trained + moments * trained
 
 
 class RandomState(NamedTuple):

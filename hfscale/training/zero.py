@@ -20,6 +20,7 @@ from hfscale import interruption, watchdog
 from hfscale.batch import NO_LABEL
 from hfscale.errors import DivergedError
 from hfscale.training import fsdp
+from hfscale.training.state import is_adapted
 from hfscale.training.step import StepStats, all_sum
 
 if TYPE_CHECKING:
@@ -190,6 +191,8 @@ def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tenso
         return None
     weights: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
+        if is_adapted(model) and not parameter.requires_grad:
+            continue  # its folder has none
         with _whole(parameter) as full:
             if accelerator.is_main_process:
                 weights[name] = full.detach().cpu().clone()
@@ -201,10 +204,12 @@ def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tenso
 
 
 def load_whole_weights(accelerator: Accelerator, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy `weights` by name into a model: what is sharded from the first process, the rest from each one's own, if it
+    """Copy trained `weights` by name into a model: what is sharded from the first process, the rest from each one's own, if it
     has any. Called by all processes."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
             with _whole(parameter, write=True) as full:
                 if accelerator.is_main_process or (weights and not _is_share(parameter)):
                     full.copy_(weights[name])
@@ -228,8 +233,6 @@ def gathered_state(accelerator: Accelerator, model: nn.Module, optimizer: Any) -
 
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            with _whole(parameter):
-                keep(weights, name, parameter)
             continue
         keep(weights, name, safe_get_full_fp32_param(parameter))
         for key in keys:

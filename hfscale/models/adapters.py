@@ -1,0 +1,206 @@
+"""Adapters: a frozen model with few trained weights beside it (PEFT).
+
+The folder of a trained adapter is PEFT's own (`adapter_config.json`, `adapter_model.safetensors`), with the head, the
+tokenizer, and a `config.json` that has the names of the labels.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfscale import console
+from hfscale.errors import MissingExtraError, ModelError, SettingsError, did_you_mean
+from hfscale.models.heads import head_of
+from hfscale.schemas import LoraSettings, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_RANK = 8
+_TASK_TYPES = {
+    "SequenceClassification": "SEQ_CLS",
+    "TokenClassification": "TOKEN_CLS",
+    "QuestionAnswering": "QUESTION_ANS",
+}
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a model folder holds an adapter, which needs the model it was trained on."""
+    return (folder / "adapter_config.json").is_file()
+
+
+def add_adapter(
+    model: Any, settings: LoraSettings, task: Task, source: str, revision: str | None, new: Collection[str], seed: int
+) -> Any:
+    """`model` frozen, with an adapter drawn from `seed`; its head, and all that is `new` in it, are trained as a whole.
+
+    Args:
+        source: what `from_pretrained` finds the model by, with `revision`, for who loads the adapter.
+        new: names of parameters that were drawn at random.
+
+    Raises:
+        MissingExtraError: where PEFT is not installed.
+        ModelError: where the model has none of the layers that are to be adapted.
+        SettingsError: for an unknown layer, or a rank that no layer can have.
+    """
+    import torch
+
+    peft = _peft()
+    whole = _modules_to_save(model, new)
+    torch.manual_seed(seed)
+    config = _config(peft, model, settings, whole, _TASK_TYPES[head_of(task)])
+    with warnings.catch_warnings():  # PEFT tells of what it settles by itself, as the layout of GPT-2's weights
+        warnings.simplefilter("ignore")
+        try:
+            adapted = peft.get_peft_model(model, config)
+        except ValueError as error:
+            raise ModelError(f"--lora.method {settings.method} does not fit this model: {error}") from None
+    adapted.peft_config["default"].base_model_name_or_path = source
+    adapted.peft_config["default"].revision = revision
+    adapted.peft_config["default"].modules_to_save = whole  # PEFT has added those of other architectures
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    everything = list(adapted.parameters())
+    console.say(
+        f"adapter    {settings.method}, {_count(trained):,} of {_count(everything):,} parameters trained "
+        f"({_count(trained) / _count(everything):.2%}): {_bytes(trained) / 2**20:,.2f} of "
+        f"{_bytes(everything) / 2**20:,.2f} MiB; whole: {', '.join(whole)}"
+    )
+    return adapted
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """`model` with the adapter and the head in `folder`, ready to predict.
+
+    Raises:
+        MissingExtraError: where PEFT is not installed.
+        ModelError: for an adapter that was trained on a model of another shape.
+    """
+    peft = _peft()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return peft.PeftModel.from_pretrained(model, str(folder)).eval()
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"the adapter in {folder} does not fit the model it was trained on: {reason}") from None
+
+
+def refuse_another_base(folder: Path, base: str, lacking: Collection[str]) -> None:
+    """Of the base model the adapter has what is new; all else must come from the base.
+
+    Raises:
+        ModelError: where weights are `lacking` there that the adapter does not have.
+    """
+    content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    whole = tuple(f"{name}." for name in content.get("modules_to_save") or [])
+    missing = sorted(name for name in lacking if not name.startswith(whole))
+    if missing:
+        raise ModelError(
+            f"the adapter in {folder} belongs to another model than {base}, which lacks {', '.join(missing[:3])}"
+        )
+
+
+def base_of(folder: Path) -> tuple[str, str | None]:
+    """(folder or Hub id, revision) of the model that an adapter was trained on.
+
+    Raises:
+        ModelError: where the adapter doesn't say.
+    """
+    try:
+        content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(content["base_model_name_or_path"]), content.get("revision")
+    except (OSError, ValueError, KeyError):
+        raise ModelError(f"{folder}/adapter_config.json does not say which model the adapter belongs to") from None
+
+
+def linear_layers(model: nn.Module, without: Collection[str] = ()) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) of all linear layers by name, but for those inside of the modules `without`."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    found = {}
+    for name, module in model.named_modules():
+        if any(name == other or name.startswith(f"{other}.") for other in without):
+            continue
+        if isinstance(module, nn.Linear):  # those of bitsandbytes are, too
+            found[name] = (module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):
+            found[name] = (module.nx, module.nf)
+    return found
+
+
+def _modules_to_save(model: Any, new: Collection[str]) -> list[str]:
+    """What is trained whole: all beside the encoder that has weights, and whatever has just been drawn. Nobody could
+    load frozen weights that are random."""
+    heads = [
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in module.parameters())
+    ]
+    drawn = {name.rpartition(".")[0] for name in new}
+    return heads + sorted(name for name in drawn if not any(f"{name}.".startswith(f"{head}.") for head in heads))
+
+
+def _config(peft: Any, model: Any, settings: LoraSettings, whole: list[str], task_type: str) -> Any:
+    if settings.method == "ia3":
+        return peft.IA3Config(task_type=task_type, modules_to_save=list(whole))
+    rank = settings.r or _RANK
+    return peft.LoraConfig(
+        task_type=task_type,
+        r=rank,
+        lora_alpha=settings.alpha or 2 * rank,
+        lora_dropout=settings.dropout or 0.0,
+        target_modules=_targets(linear_layers(model, without=whole), settings, rank),
+        modules_to_save=list(whole),
+        use_rslora=settings.method == "rslora",
+        use_dora=settings.method == "dora",
+        init_lora_weights="pissa" if settings.method == "pissa" else True,
+    )
+
+
+def _targets(layers: dict[str, tuple[int, int]], settings: LoraSettings, rank: int) -> list[str]:
+    """Full names of the layers that get an adapter."""
+    if not layers:
+        raise ModelError("this model has no linear layer that an adapter could stand beside; leave out --lora")
+    kinds = sorted({_kind(name) for name in layers})
+    for target in settings.targets or []:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            raise SettingsError(
+                f"--lora.targets: there is no linear layer {target}{did_you_mean(target, (kind.rpartition('.')[2] for kind in kinds))}; there are {', '.join(kinds)}"
+            )
+    wanted = settings.targets or list(layers)
+    chosen = [name for name in layers if any(name == target or name.endswith(f".{target}") for target in wanted)]
+    for name in chosen:
+        if rank > min(layers[name]):
+            raise SettingsError(
+                f"--lora.r {rank} is more than layer {name} can have, {min(layers[name])} "
+                f"({layers[name][0]} x {layers[name][1]}); take less"
+            )
+    return chosen
+
+
+def _kind(name: str) -> str:
+    """A layer's name from behind its number on."""
+    parts = name.split(".")
+    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[numbers[-1] + 1 :]) if numbers else name
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtraError("adapters need PEFT: pip install 'hfscale[peft]'") from None
+    return peft
+
+
+def _count(parameters: list[Any]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _bytes(parameters: list[Any]) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)

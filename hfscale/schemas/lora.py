@@ -1,0 +1,44 @@
+"""Training a small adapter instead of all weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hfscale.schemas.checks import require
+
+AdapterMethod = Literal["lora", "rslora", "dora", "pissa", "ia3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Freeze the model, and train a small adapter and the head: `--lora.r 8`. Needs the extra `peft`."""
+
+    method: AdapterMethod = "lora"
+    """LoRA; with a scale for high ranks (rslora), with learned magnitudes (dora), begun from the principal components
+    of the weights (pissa); or one factor per activation instead of matrices (ia3)."""
+    r: int | None = None
+    """Rank of the two matrices beside each layer; 8 by default."""
+    alpha: float | None = None
+    """Scale of the adapter's output, which is multiplied by alpha / r (rslora: by alpha / sqrt(r)); 2 r by default."""
+    dropout: float | None = None
+    """Dropout of the adapter's input in training; none by default."""
+    targets: list[str] | None = None
+    """Names, or last parts of names, of the layers that get an adapter; by default all linear ones of the encoder
+    (ia3: keys, values and the feed-forward ones)."""
+
+    def __post_init__(self) -> None:
+        require(self.r is None or self.r >= 1, f"--lora.r must be at least 1, got {self.r}")
+        require(self.alpha is None or self.alpha > 0, f"--lora.alpha must be greater than 0, got {self.alpha}")
+        require(0 <= (self.dropout or 0) < 1, f"--lora.dropout must be in [0, 1), got {self.dropout}")
+        require(self.targets is None or len(self.targets) > 0, "--lora.targets is empty; leave it out for the usual")
+        for name in ("r", "alpha", "dropout"):
+            given = getattr(self, name) is not None
+            require(
+                not (given and self.method == "ia3"),
+                f"--lora.{name} has no effect with --lora.method ia3; leave it out",
+            )
+        require(
+            self.targets is None or self.method != "ia3",
+            "--lora.targets has no effect with --lora.method ia3; leave it out",
+        )

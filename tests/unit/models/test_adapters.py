@@ -1,0 +1,170 @@
+"""Adapters: what is trained, what is refused, and that PEFT loads the folder with the same logits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hfscale.errors import ModelError, SettingsError
+from hfscale.models import load_text_classifier, save_text_classifier, saved_text_classifier
+from hfscale.schemas import LoraSettings, ModelSettings
+from hfscale.training.state import adapter_names
+
+peft = pytest.importorskip("peft", reason="needs the extra `peft`")
+
+SINGLE: Any = "single_label_classification"
+METHODS: list[Any] = ["lora", "rslora", "dora", "pissa", "ia3"]
+LABELS = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny base model of each architecture, all with the same tokenizer."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2Model, LlamaConfig, LlamaModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    size = len(tokenizer)
+    torch.manual_seed(0)
+    made = {
+        "gpt2": GPT2Model(GPT2Config(vocab_size=size, n_positions=64, n_embd=32, n_layer=2, n_head=2)),
+        "llama": LlamaModel(
+            LlamaConfig(
+                vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+                max_position_embeddings=64,
+            )
+        ),
+    }  # fmt: skip
+    found = {"bert": tiny_model}
+    for name, model in made.items():
+        found[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(found[name])
+        tokenizer.save_pretrained(found[name])
+    return found
+
+
+def load(folder: Path, **changed: Any) -> Any:
+    return load_text_classifier(ModelSettings(name=str(folder)), SINGLE, LABELS, 0, LoraSettings(**changed))
+
+
+def disturb(model: Any) -> None:
+    """Other trained weights than an adapter begins with, which change nothing."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+def logits(model: Any) -> torch.Tensor:
+    ids = torch.arange(5, 17).view(2, 6)
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_adapter_has_the_same_logits(
+    folders: dict[str, Path], tmp_path: Path, architecture: str, method: Any
+) -> None:
+    classifier = load(folders[architecture], method=method)
+    model: Any = classifier.model.eval()
+    before = logits(model)
+    disturb(model)
+    expected = logits(model)
+    assert not torch.allclose(before, expected, atol=1e-3)
+    save_text_classifier(classifier, tmp_path / "adapter")
+    assert not (tmp_path / "adapter" / "model.safetensors").exists()
+
+    again = saved_text_classifier(tmp_path / "adapter")
+    torch.testing.assert_close(logits(again.model), expected, atol=1e-5, rtol=0)
+    assert again.model.config.id2label == dict(enumerate(LABELS))
+
+    with_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(
+        tmp_path / "adapter", num_labels=3, pad_token_id=0
+    )
+    torch.testing.assert_close(logits(with_peft.eval()), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_trained_weight_is_in_the_file_by_a_known_name(
+    folders: dict[str, Path], tmp_path: Path, method: Any
+) -> None:
+    classifier = load(folders["bert"], method=method)
+    save_text_classifier(classifier, tmp_path / "adapter")
+    weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    names = adapter_names(classifier.model)
+    assert names.keys() == weights.keys()
+    parameters = dict(classifier.model.named_parameters())
+    assert all(torch.equal(parameters[names[key]], weight) for key, weight in weights.items())
+
+
+def test_the_encoder_is_frozen_and_the_head_is_trained(folders: dict[str, Path], capsys: Any) -> None:
+    model = load(folders["bert"]).model
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all("lora_" in name or "modules_to_save" in name for name in trained)
+    assert any("classifier.modules_to_save" in name for name in trained)
+    number = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert f"lora, {number:,} of " in capsys.readouterr().out
+
+
+def test_what_was_drawn_is_trained_and_saved(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A pooler that the files lack is random: who loads the adapter would draw another."""
+    from transformers import BertModel
+
+    BertModel.from_pretrained(folders["bert"], add_pooling_layer=False).save_pretrained(tmp_path / "bare")
+    for file in folders["bert"].glob("token*"):
+        (tmp_path / "bare" / file.name).write_bytes(file.read_bytes())
+    classifier = load(tmp_path / "bare")
+    expected = logits(classifier.model.eval())
+    save_text_classifier(classifier, tmp_path / "adapter")
+    torch.manual_seed(99)
+    torch.testing.assert_close(logits(saved_text_classifier(tmp_path / "adapter").model), expected)
+
+
+def test_an_unknown_target_is_refused_with_those_there_are(folders: dict[str, Path]) -> None:
+    with pytest.raises(SettingsError, match=r"no linear layer querry; did you mean .*query.*; there are .*value"):
+        load(folders["bert"], targets=["querry"])
+
+
+def test_targets_are_the_only_layers_adapted(folders: dict[str, Path]) -> None:
+    model = load(folders["bert"], targets=["query"]).model
+    adapted = [name for name, parameter in model.named_parameters() if "lora_A" in name]
+    assert len(adapted) == 2 and all(".query." in name for name in adapted)
+
+
+def test_a_rank_larger_than_a_layer_is_refused(folders: dict[str, Path]) -> None:
+    with pytest.raises(SettingsError, match=r"--lora.r 33 is more than layer .* can have, 32"):
+        load(folders["bert"], r=33)
+
+
+def test_an_adapter_is_no_model_to_start_from(folders: dict[str, Path], tmp_path: Path) -> None:
+    save_text_classifier(load(folders["bert"]), tmp_path / "adapter")
+    with pytest.raises(ModelError, match="holds an adapter"):
+        load(tmp_path / "adapter")
+
+
+def test_an_adapter_for_another_base_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    save_text_classifier(load(folders["bert"]), tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(ModelError, match="which is gone"):
+        saved_text_classifier(tmp_path / "adapter")
+    path.write_text(json.dumps({**content, "base_model_name_or_path": str(folders["llama"])}))
+    with pytest.raises(ModelError, match="another model"):
+        saved_text_classifier(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [({"r": 0}, "at least 1"), ({"method": "ia3", "r": 8}, "no effect"), ({"targets": []}, "empty")],
+)
+def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        LoraSettings(**given)
