@@ -30,8 +30,10 @@ from hfscale.schemas import (
     DataSettings,
     LoraSettings,
     OptimSettings,
+    QuantSettings,
     Task,
     TrainSettings,
+    check_quant,
     check_task,
 )
 
@@ -44,6 +46,7 @@ class Config:
     """One class per text, several labels at once, or a number; a tag per word; or the answer within a context."""
     model: ClassifierModelSettings = field(default_factory=lambda: ClassifierModelSettings(name="builtin:minilm"))
     lora: LoraSettings | None = None
+    quant: QuantSettings | None = None
     data: DataSettings = field(default_factory=lambda: DataSettings(train="builtin:tickets"))
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-4))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_bert"))
@@ -52,6 +55,7 @@ class Config:
     texts, the most frequent tag of each word; true by default, but for question_answering, which has none."""
 
     def __post_init__(self) -> None:
+        check_quant(self.quant, self.lora, self.model.random_weights)
         check_task(self.task, self.data, self.train, self.baselines)
 
 
@@ -69,7 +73,7 @@ def main(config: Config) -> None:
     # 3. Model: a pretrained encoder under a new head whose outputs carry the label names
     empty = launch.awaits_weights(accelerator)
     classifier = models.load_text_classifier(
-        config.model, config.task, labels.names, config.train.seed, config.lora, empty=empty
+        config.model, config.task, labels.names, config.train.seed, config.lora, config.quant, empty
     )
     model, tokenizer = classifier
     max_length = classifier.max_length(config.data.max_length)

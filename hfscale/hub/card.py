@@ -43,7 +43,8 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
         f"{held_out}{_how_many(result)}:\n\n{score_table(scores)}\n"
         f"{_about_baselines(scores)}"
         "## Training\n\n"
-        f"{_about_adapter(config, result)}{result['num_examples']['train']:,} examples; {result['steps']:,} steps of {config.train.global_batch_size} "
+        f"{_about_adapter(config, result)}{result['num_examples']['train']:,} examples; "
+        f"{result['steps']:,} steps of {config.train.global_batch_size} "
         f"({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning rate of {config.optim.lr}, "
         f"{config.optim.schedule} schedule, seed {config.train.seed}; {time_and_changes(result)}\n\n"
         f"## Use\n\n{_usage(config)}"
@@ -84,7 +85,7 @@ def _usage(config: Any) -> str:
 
 
 def _adapter_usage(config: Any) -> str:
-    """The label names and the padding stand in the adapter's folder, which transformers does not look into by itself."""
+    """Label names and padding stand in the adapter's folder, which transformers does not look into by itself."""
     auto_class = f"AutoModelFor{head_of(config.task)}"
     base = last_part(origin_of(config.model.name))
     return (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hfscale import console
 from hfscale.errors import MissingExtraError, ModelError, SettingsError, did_you_mean
 from hfscale.models.heads import head_of
+from hfscale.models.quantization import num_bytes, num_weights
 from hfscale.schemas import LoraSettings, Task
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def is_adapter(folder: Path) -> bool:
 def add_adapter(
     model: Any, settings: LoraSettings, task: Task, source: str, revision: str | None, new: Collection[str], seed: int
 ) -> Any:
-    """`model` frozen, with an adapter drawn from `seed`; its head, and all that is `new` in it, are trained as a whole.
+    """`model` frozen, with an adapter drawn from `seed`; its head and all that is `new` are trained as a whole.
 
     Args:
         source: what `from_pretrained` finds the model by, with `revision`, for who loads the adapter.
@@ -169,8 +170,9 @@ def _targets(layers: dict[str, tuple[int, int]], settings: LoraSettings, rank: i
     kinds = sorted({_kind(name) for name in layers})
     for target in settings.targets or []:
         if not any(name == target or name.endswith(f".{target}") for name in layers):
+            hint = did_you_mean(target, (kind.rpartition(".")[2] for kind in kinds))
             raise SettingsError(
-                f"--lora.targets: there is no linear layer {target}{did_you_mean(target, (kind.rpartition('.')[2] for kind in kinds))}; there are {', '.join(kinds)}"
+                f"--lora.targets: there is no linear layer {target}{hint}; there are {', '.join(kinds)}"
             )
     wanted = settings.targets or list(layers)
     chosen = [name for name in layers if any(name == target or name.endswith(f".{target}") for target in wanted)]
@@ -199,8 +201,8 @@ def _peft() -> Any:
 
 
 def _count(parameters: list[Any]) -> int:
-    return sum(parameter.numel() for parameter in parameters)
+    return sum(map(num_weights, parameters))
 
 
 def _bytes(parameters: list[Any]) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    return sum(map(num_bytes, parameters))

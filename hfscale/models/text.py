@@ -16,8 +16,15 @@ from hfscale.models.empty import empty_model
 from hfscale.models.first_token import read_first_token_only
 from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_dropout, set_outputs, task_of
 from hfscale.models.locate import locate_model
+from hfscale.models.quantization import (
+    note_quantization,
+    noted_quantization,
+    quantized_options,
+    refuse_quantized_new,
+    save_config,
+)
 from hfscale.network import asking_hub, plain_words
-from hfscale.schemas import ClassifierModelSettings, LoraSettings, ModelSettings, Task
+from hfscale.schemas import ClassifierModelSettings, LoraSettings, ModelSettings, QuantSettings, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,13 +69,15 @@ def load_text_classifier(
     label_names: Sequence[str],
     seed: int,
     lora: LoraSettings | None = None,
+    quant: QuantSettings | None = None,
     empty: bool = False,
 ) -> TextClassifier:
     """Load any encoder that has the task's head (see `heads`), in float32, with outputs for these labels.
 
     A classifier's head for other labels is replaced by one drawn from `seed`; so are all weights where the settings
-    ask for random ones. With `lora` the model is frozen under an adapter (see `add_adapter`). An `empty` model gets its
-    weights later, from another process (see `hfscale.models.empty`); one under an adapter is never empty.
+    ask for random ones. With `lora` the model is frozen under an adapter (see `add_adapter`), in the bits of `quant`
+    (see `quantized_options`). An `empty` model gets its weights later, from another process (see
+    `hfscale.models.empty`); one under an adapter is never empty.
 
     Raises:
         ModelError: for a model that can't be found, has no such head, or whose vocabulary doesn't fit its tokenizer.
@@ -94,8 +103,12 @@ def load_text_classifier(
         all_random = isinstance(settings, ClassifierModelSettings) and settings.random_weights
         if empty and lora is None:  # with an adapter the first process alone would know what is new
             model, new = empty_model(lambda: _drawn(config, task, options)[0]), set[str]()
+        elif all_random:
+            model, new = _drawn(config, task, options)
         else:
-            model, new = _drawn(config, task, options) if all_random else _pretrained(source, config, task, options)
+            in_bits = quantized_options(config, task, quant, settings.trust_remote_code)
+            model, new = _pretrained(source, config, task, options | in_bits)
+            refuse_quantized_new(model, new, settings.name)
     refuse_made_up(tokenizer, settings.name)
     if had_head and had != list(label_names) and task != "question_answering":  # a span's ends have no names
         new |= _draw_head(model)
@@ -113,6 +126,7 @@ def load_text_classifier(
         _say_what_is_new(model, new, settings.name)
     read_first_token_only(model)
     if lora is not None:
+        note_quantization(model.config, quant)
         model = add_adapter(model, lora, task, source, settings.revision, new, seed)
     return TextClassifier(model, tokenizer)
 
@@ -151,7 +165,7 @@ def save_text_classifier(classifier: TextClassifier, folder: Path, weights: dict
     with replacing_folder(folder) as temporary:
         model: Any = classifier.model
         if hasattr(model, "peft_config"):
-            model.config.save_pretrained(temporary)  # PEFT writes none: the names of the labels
+            save_config(model.config, temporary)  # PEFT writes none: the names of the labels
         model.save_pretrained(temporary, state_dict=weights)
         classifier.tokenizer.save_pretrained(temporary)
 
@@ -194,7 +208,9 @@ def _adapted(folder: Path, config: Any, task: Task, trust_remote_code: bool) -> 
     if Path(base).is_absolute() and not Path(base).is_dir():
         raise ModelError(f"{folder} holds an adapter for the model in {base}, which is gone; put it back there")
     options = {"trust_remote_code": trust_remote_code, **({"revision": revision} if revision else {})}
-    model, lacking = _pretrained(base, config, task, options)
+    quant = noted_quantization(config)
+    in_bits = quantized_options(config, task, quant, trust_remote_code)
+    model, lacking = _pretrained(base, config, task, options | in_bits)
     refuse_another_base(folder, base, lacking)
     read_first_token_only(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

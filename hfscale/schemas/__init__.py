@@ -24,6 +24,8 @@ from hfscale.schemas.lora import LoraSettings as LoraSettings
 from hfscale.schemas.model import ClassifierModelSettings as ClassifierModelSettings
 from hfscale.schemas.model import ModelSettings as ModelSettings
 from hfscale.schemas.optim import OptimSettings as OptimSettings
+from hfscale.schemas.quant import QuantSettings as QuantSettings
+from hfscale.schemas.quant import check_quant as check_quant
 from hfscale.schemas.rnn import RnnSettings as RnnSettings
 from hfscale.schemas.tasks import METRICS as METRICS
 from hfscale.schemas.tasks import Task as Task

@@ -13,8 +13,8 @@ from hfscale.schemas.checks import require
 class OptimSettings:
     """The optimizer and the learning rate as a function of the step."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
-    """Optimizer; with a `weight_decay` of 0, adamw is Adam."""
+    name: Literal["adamw", "adamw8bit", "sgd"] = "adamw"
+    """Optimizer; with a `weight_decay` of 0, adamw is Adam. adamw8bit holds its state in 8 bits (extra `quant`)."""
     lr: float = 5e-5
     """Peak learning rate."""
     weight_decay: float = 0.01
@@ -52,6 +52,7 @@ class OptimSettings:
         )
         foreign = {
             "adamw": {"momentum": self.momentum is not None, "nesterov": self.nesterov},
+            "adamw8bit": {"momentum": self.momentum is not None, "nesterov": self.nesterov},
             "sgd": {"betas": self.betas is not None, "eps": self.eps is not None},
         }[self.name]
         for name, given in foreign.items():

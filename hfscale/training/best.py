@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 SaveFn = Callable[[Path, "dict[str, torch.Tensor] | None"], None]
-"""Writes the model, or these weights of it, as a folder that holds `model.safetensors`, or PEFT's `adapter_model.safetensors`,
-whole or not at all."""
+"""Writes the model, or these weights of it, as a folder that holds `model.safetensors`, or PEFT's
+`adapter_model.safetensors`, whole or not at all."""
 
 LOWER_IS_BETTER = {"loss", "mse", "bits_per_byte", "perplexity"}
 """Metrics of which less is more."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hfscale.errors import MissingExtraError
 from hfscale.schemas import OptimSettings
 
 if TYPE_CHECKING:
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) or SGD over the trainable parameters.
+    """AdamW (Loshchilov and Hutter 2019) or SGD over the trainable parameters; AdamW's state in 8 bits, too
+    (Dettmers et al. 2022).
 
     Vectors (biases, the scales of norms) are never decayed: they don't overfit, and pulling them to zero only biases
     the model. AdamW runs fused: one pass over each parameter instead of about ten.
@@ -25,8 +27,18 @@ def build_optimizer(model: nn.Module, settings: OptimSettings) -> Optimizer:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if settings.name == "adamw":
+    if settings.name != "sgd":
         betas, eps = settings.betas or (0.9, 0.999), settings.eps if settings.eps is not None else 1e-8
+        if settings.name == "adamw8bit":
+            return _bitsandbytes().optim.AdamW8bit(groups, lr=settings.lr, betas=betas, eps=eps)
         return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, eps=eps, fused=True)
     momentum = 0.9 if settings.momentum is None else settings.momentum
     return torch.optim.SGD(groups, lr=settings.lr, momentum=momentum, nesterov=settings.nesterov)
+
+
+def _bitsandbytes() -> Any:
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise MissingExtraError("--optim.name adamw8bit needs bitsandbytes: pip install 'hfscale[quant]'") from None
+    return bitsandbytes

@@ -53,7 +53,8 @@ def optimizer_state(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, T
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
-                tensors[f"{key}:{name}"] = value.detach()
+                shared = key.startswith("qmap")  # by all weights with an 8-bit state; safetensors takes no such thing
+                tensors[f"{key}:{name}"] = value.detach().clone() if shared else value.detach()
             else:
                 scalars.setdefault(name, {})[key] = value
     return tensors, scalars
@@ -97,7 +98,8 @@ def load_optimizer_state(
 
 def num_elements(parameter: Tensor) -> int:
     """Of the whole parameter, of which this process may have a share only (ZeRO stage 3)."""
-    return getattr(parameter, "ds_numel", None) or parameter.numel()
+    packed = getattr(parameter, "quant_state", None)  # of 4-bit weights, two in an element
+    return packed.shape.numel() if packed is not None else getattr(parameter, "ds_numel", None) or parameter.numel()
 
 
 def estimated_bytes(model: nn.Module, optimizer: Optimizer) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from accelerate.utils import DistributedType, send_to_device
 
 from hfscale import interruption, watchdog
 from hfscale.batch import NO_LABEL
-from hfscale.errors import DivergedError
+from hfscale.errors import DivergedError, SettingsError
 from hfscale.training import fsdp
 from hfscale.training.state import is_adapted
 from hfscale.training.step import StepStats, all_sum
@@ -47,6 +47,8 @@ def configure(accelerator: Accelerator, model: nn.Module, optim: OptimSettings, 
 
     On a machine without a GPU the optimizer that was offloaded is torch's own: DeepSpeed's would be compiled first.
     """
+    if optim.name == "adamw8bit":
+        raise SettingsError("--optim.name adamw8bit can't be shared out by DeepSpeed; take adamw, or ddp.yaml")
     plugin: Any = accelerator.state.deepspeed_plugin
     config = plugin.deepspeed_config
     config["train_micro_batch_size_per_gpu"] = micro_batch_size
@@ -204,8 +206,8 @@ def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tenso
 
 
 def load_whole_weights(accelerator: Accelerator, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy trained `weights` by name into a model: what is sharded from the first process, the rest from each one's own, if it
-    has any. Called by all processes."""
+    """Copy trained `weights` by name into a model: what is sharded from the first process, the rest from each one's
+    own, if it has any. Called by all processes."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
