@@ -51,12 +51,13 @@ def test_a_saved_adapter_finds_its_base_in_as_many_bits(
     disturb(model)
     save_text_classifier(classifier, tmp_path / "adapter")
     assert "quantization_config" not in json.loads((tmp_path / "adapter" / "config.json").read_text())
-    assert torch.equal(logits(saved_text_classifier(tmp_path / "adapter").model), logits(model))
+    again = logits(saved_text_classifier(tmp_path / "adapter").model)
+    torch.testing.assert_close(again, logits(model), atol=1e-6, rtol=0)
 
 
 def test_four_bits_compute_in_float32_on_a_cpu(folders: dict[str, Path]) -> None:  # noqa: F811
     modules = load(folders["bert"], 4).model.modules()
-    types = {module.compute_dtype for module in modules if type(module).__name__ == "Linear4bit"}
+    types = {module.compute_dtype for module in modules if hasattr(module, "compute_dtype")}
     assert types == {torch.bfloat16 if torch.cuda.is_available() else torch.float32}
 
 
