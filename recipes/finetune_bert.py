@@ -14,7 +14,8 @@
     python recipes/finetune_bert.py --task token_classification --data.train train.txt --train.output_dir runs/tags
     python recipes/finetune_bert.py --task question_answering --data.train squad.json --train.output_dir runs/answers
 
-    # two processes, on two GPUs or on a CPU
+    # a small adapter beside weights in 4 bits; two processes, on two GPUs or on a CPU
+    python recipes/finetune_bert.py --lora.r 8 --quant.bits 4 --optim.lr 1e-3 --train.output_dir runs/qlora
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/finetune_bert.py
 
 `--help` explains every setting; `--print_config` shows what a command would run.
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hfscale import config as settings
-from hfscale import data, evaluation, files, hub, launch, models, runs, training
+from hfscale import data, evaluation, files, hub, launch, models, runs, schemas, training
 from hfscale.schemas import (
     ClassifierModelSettings,
     DataSettings,
@@ -33,8 +34,6 @@ from hfscale.schemas import (
     QuantSettings,
     Task,
     TrainSettings,
-    check_quant,
-    check_task,
 )
 
 
@@ -55,8 +54,8 @@ class Config:
     texts, the most frequent tag of each word; true by default, but for question_answering, which has none."""
 
     def __post_init__(self) -> None:
-        check_quant(self.quant, self.lora, self.model.random_weights)
-        check_task(self.task, self.data, self.train, self.baselines)
+        schemas.check_quant(self.quant, self.lora, self.model.random_weights)
+        schemas.check_task(self.task, self.data, self.train, self.baselines)
 
 
 def main(config: Config) -> None:
@@ -71,21 +70,18 @@ def main(config: Config) -> None:
     labels = data.Labels.of(splits.train, config.task)
 
     # 3. Model: a pretrained encoder under a new head whose outputs carry the label names
-    empty = launch.awaits_weights(accelerator)
     classifier = models.load_text_classifier(
-        config.model, config.task, labels.names, config.train.seed, config.lora, config.quant, empty
-    )
+        config.model, config.task, labels.names, config.train.seed, config.lora, config.quant,
+        empty=launch.awaits_weights(accelerator),
+    )  # fmt: skip
     model, tokenizer = classifier
     max_length = classifier.max_length(config.data.max_length)
     with accelerator.main_process_first():
         encoded = splits.map(lambda split: data.tokenize(split, tokenizer, max_length, labels, config.data.stride))
 
     # 4. Batches of similar lengths, in the same order on any number of processes
-    shared = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "padding_side": tokenizer.padding_side,
-        **launch.batching(accelerator),
-    }
+    padding = {"pad_token_id": tokenizer.pad_token_id, "padding_side": tokenizer.padding_side}
+    shared = padding | launch.batching(accelerator)
     sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
     batches = data.TrainBatches(encoded.train, seed=config.train.seed, **sizes, **shared)
     launch.preflight(accelerator, config, model, batches, tokenizer, config.task)
