@@ -81,7 +81,7 @@ def main(config: Config) -> None:
 
     # 4. Batches of similar lengths, in the same order on any number of processes
     padding = {"pad_token_id": tokenizer.pad_token_id, "padding_side": tokenizer.padding_side}
-    shared = padding | launch.batching(accelerator)
+    shared = {**padding, **launch.batching(accelerator)}
     sizes = {"global_batch_size": config.train.global_batch_size, "micro_batch_size": config.train.micro_batch_size}
     batches = data.TrainBatches(encoded.train, seed=config.train.seed, **sizes, **shared)
     launch.preflight(accelerator, config, model, batches, tokenizer, config.task)

@@ -155,7 +155,7 @@ def test_a_flag_is_not_completed() -> None:
         (("--optim.lr", "fast"), ("optim.lr", "a number", "fast")),
         (("--train.max_steps", "1.5"), ("train.max_steps", "a whole number or null", "1.5")),
         (("--baselines", "maybe"), ("baselines", "true or false", "maybe")),
-        (("--optim.name", "adam"), ("optim.name", "adamw, sgd", "adam")),
+        (("--optim.name", "adam"), ("optim.name", "adamw, adamw8bit, sgd", "adam")),
         (("--train.trackers", "[mlflow]"), ("train.trackers", "tensorboard, trackio, wandb", "mlflow")),
         (("--extra.rank", "big"), ("extra", "big")),
         (("--optim.lr",), ("--optim.lr needs a value",)),
