@@ -24,6 +24,7 @@ from hfscale.launch.plan.fake_step import Variant
 from hfscale.launch.plan.memory import measure_steps, no_extra
 from hfscale.launch.plan.timeline import MEASURED
 from hfscale.launch.plan.workload import Workload
+from hfscale.schemas import LoraSettings
 from tests.support.real_memory import real_peak
 
 
@@ -64,7 +65,7 @@ def main() -> None:
     full = Variant(weights="fp32", autocast=False, device="cpu")
     ways = {"full": full, "full + checkpointing": Variant(**{**vars(full), "checkpointing": True})}
     if has_peft():
-        ways["LoRA, rank 8"] = Variant(**{**vars(full), "lora_rank": 8})
+        ways["LoRA, rank 8"] = Variant(**{**vars(full), "lora": LoraSettings(r=8)})
     else:
         print("LoRA is left out: peft is not installed")
     print(f"{date.today()}, peak in MiB\n\n| model | way | micro-batch | predicted | real | off |")

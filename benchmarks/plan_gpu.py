@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from hfscale.launch.plan.adapters import add_lora
+from hfscale.launch.plan.adapters import add_adapter
 from hfscale.launch.plan.architecture import build_model, num_layers
 from hfscale.launch.plan.fake_step import Variant, example_batch, run_step
 from hfscale.launch.plan.memory import measure_steps, no_extra
 from hfscale.launch.plan.timeline import MEASURED
 from hfscale.launch.plan.workload import Workload
+from hfscale.schemas import LoraSettings
 from hfscale.training.optimizers import build_optimizer
 
 BATCHES = (4, 8, 16)
@@ -35,8 +36,8 @@ WAYS = {
     "full, fp32": Variant(weights="fp32", autocast=False),
     "full, bf16": Variant(weights="fp32", autocast=True),
     "full, bf16 + checkpointing": Variant(weights="fp32", autocast=True, checkpointing=True),
-    "LoRA, rank 8, bf16": Variant(weights="bf16", autocast=True, lora_rank=8),
-    "4-bit + LoRA, rank 8": Variant(weights="4bit", autocast=True, lora_rank=8),
+    "LoRA, rank 8, bf16": Variant(weights="bf16", autocast=True, lora=LoraSettings(r=8)),
+    "4-bit + LoRA, rank 8": Variant(weights="bf16", autocast=True, lora=LoraSettings(r=8), bits=4),
 }
 
 
@@ -83,11 +84,11 @@ def real_model(workload: Workload, variant: Variant) -> Any:
     dtype = torch.float32 if variant.weights == "fp32" else torch.bfloat16
     with torch.device("cuda"):
         model = build_model(workload, workload.config, dtype)
-    if variant.weights == "4bit":
+    if variant.bits == 4:
         _quantize(model.base_model)
         model = model.to("cuda")
-    if variant.lora_rank is not None:
-        add_lora(model, variant.lora_rank, train_head=not workload.is_language_model)
+    if variant.lora is not None:
+        add_adapter(model, variant.lora, train_head=not workload.is_language_model)
         model = model.to("cuda")
     if variant.checkpointing:
         from hfscale.training.activation_checkpointing import checkpoint_activations
@@ -137,7 +138,7 @@ def compare(predictions: dict[str, float], out: Path | None) -> None:
     for workload in workloads():
         assert num_layers(workload.config)
         for way, variant in WAYS.items():
-            if variant.weights == "4bit" and workload.config.model_type == "gpt2":
+            if variant.bits == 4 and workload.config.model_type == "gpt2":
                 continue  # its layers are none of nn.Linear's
             for batch in BATCHES:
                 key = f"{workload.name} | {way} | {batch}"

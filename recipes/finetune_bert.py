@@ -60,7 +60,7 @@ class Config:
 
 def main(config: Config) -> None:
     # 1. Where are we running, and where to? A run that was interrupted goes on where it was
-    accelerator = launch.start(config.train)
+    accelerator = launch.start(config.train, config.quant)
     run = runs.claim(config, accelerator)
     folder = run.folder
 

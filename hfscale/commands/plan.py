@@ -55,7 +55,7 @@ def add_parser(commands: Any) -> None:
     add("--optimizer", choices=("adamw", "sgd"), help="optimizer of a bare model (adamw)")
     add("--steps", type=int, help="optimizer steps of the whole run, where the settings don't say")
     add("--tokens", type=float, help="tokens of the whole run of a bare model, instead of --steps")
-    add("--lora_rank", type=int, default=16, help="rank of the adapters (16)")
+    add("--lora_rank", type=int, help="rank of the adapters (16), where the settings have no lora")
     add("--efficiency", type=float, default=0.4, help="share of the GPU's peak that training reaches (0.4)")
     add("--price", type=float, help="price of a GPU hour; without it no cost is said")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -88,7 +88,9 @@ def run(settings: argparse.Namespace) -> None:
         workload = _workload(settings, "fp32" if gpu.bf16_tflops is None else "bf16")
         from hfscale.launch.plan.plan import make_plan, refuse_misfit
 
-        plan = make_plan(workload, cluster, settings.lora_rank)
+        if settings.lora_rank and workload.lora:
+            raise SettingsError("--lora_rank has no effect beside the recipe's own --lora; leave it out")
+        plan = make_plan(workload, cluster, settings.lora_rank or 16)
     from hfscale.launch.plan.accelerate_config import accelerate_yaml
     from hfscale.launch.plan.render import as_json, print_table
 

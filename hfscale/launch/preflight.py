@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hfscale import console
@@ -46,6 +45,7 @@ def preflight(
 
 
 def _compare_memory(accelerator: Accelerator, config: Any, model: Any, batch: Batch, objective: Any) -> None:
+    from hfscale.launch.plan.sources import adapter_of
     from hfscale.launch.plan.workload import Workload
 
     size, length = batch.inputs["input_ids"].shape
@@ -61,6 +61,7 @@ def _compare_memory(accelerator: Accelerator, config: Any, model: Any, batch: Ba
         masked_fraction=config.mask.fraction if objective == "masked" else 0.15,
         num_labels=getattr(model.config, "num_labels", 2),
         trust_remote_code=config.model.trust_remote_code,
+        **adapter_of(config),
     )
     there = _bytes_there(accelerator, model)
     accumulates = config.train.global_batch_size > size * accelerator.num_processes
@@ -91,12 +92,15 @@ def predicted_bytes(
     accelerator: Accelerator, workload: Workload, model: Any, accumulates: bool, checkpointing: bool
 ) -> float:
     """Peak of one process, from a training step on fake tensors (`hfscale plan`); takes seconds."""
+    from hfscale.launch.plan.fake_step import Variant
     from hfscale.launch.plan.memory import measured_at
     from hfscale.launch.plan.strategies import Strategy
     from hfscale.training.state import num_elements
 
     zero = accelerator.state.deepspeed_plugin
     fsdp = getattr(accelerator.state, "fsdp_plugin", None)
+    if workload.bits and zero is not None and zero.zero_stage == 3:
+        raise LaunchError("shares of quantized weights under ZeRO stage 3 can't be predicted")
     strategy = Strategy(
         name="this run",
         zero_stage=3 if fsdp is not None else zero.zero_stage if zero is not None else 0,
@@ -105,7 +109,15 @@ def predicted_bytes(
         checkpointing=checkpointing,
     )
     device = "gpu" if accelerator.device.type == "cuda" else "cpu"
-    variant = replace(strategy.variant(workload.precision, lora_rank=1), device=device)
+    variant = Variant(
+        # What multiplies with quantized weights keeps no copy of them, as it would of whole ones under autocast.
+        weights="bf16" if workload.bits and workload.precision == "bf16" else "fp32",
+        autocast=workload.precision == "bf16",
+        lora=workload.lora,
+        bits=workload.bits,
+        checkpointing=checkpointing,
+        device=device,
+    )
     assert workload.micro_batch_size
     step = measured_at(workload, variant, workload.micro_batch_size)
     weights, number = sum(map(num_elements, model.parameters())), accelerator.num_processes

@@ -21,7 +21,7 @@ from hfscale.launch.memory import keep_freed_memory
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from hfscale.schemas import TrainSettings
+    from hfscale.schemas import QuantSettings, TrainSettings
 
 _RIGHT = "accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes {n} RECIPE ..."
 _PATIENCE = timedelta(hours=2)  # the first process may read and tokenize that long while the others wait
@@ -31,15 +31,18 @@ _SHARDERS = {
 }
 
 
-def start(train: TrainSettings) -> Accelerator:
+def start(train: TrainSettings, quant: QuantSettings | None = None) -> Accelerator:
     """The `Accelerator` of this process: a GPU where there is one, else the CPU with all of its cores; DDP over
     several.
+
+    Args:
+        quant: how frozen weights are to be quantized, which not all launches can share out.
 
     Raises:
         LaunchError: where the launch command asks for something that would silently not happen.
         MissingExtraError: for a tracker that is not installed.
     """
-    refuse_unsupported(os.environ)
+    refuse_unsupported(os.environ, quantized=quant is not None)
     interruption.watch_signals()
     trackers = _installed(train.trackers or [])
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would announce itself on stderr
@@ -114,11 +117,12 @@ def finish(accelerator: Accelerator) -> None:
     accelerator.end_training()
 
 
-def refuse_unsupported(environ: Mapping[str, str]) -> None:
+def refuse_unsupported(environ: Mapping[str, str], quantized: bool = False) -> None:
     """Refuse what the launcher was told and `fit` doesn't do.
 
     Raises:
-        LaunchError: for sharding, or gradient accumulation in the launcher's settings.
+        LaunchError: for sharding that it doesn't know, FSDP2 of quantized weights, or gradient accumulation in the
+            launcher's settings.
     """
     number = environ.get("WORLD_SIZE", 2)
     for variable, name in _SHARDERS.items():
@@ -134,6 +138,9 @@ def refuse_unsupported(environ: Mapping[str, str]) -> None:
             "the launcher's fsdp_activation_checkpointing is true; leave it out: --train.activation_checkpointing "
             "decides it"
         )
+    if quantized and _flag(environ, "ACCELERATE_USE_FSDP"):
+        right = _RIGHT.replace("ddp", "zero3").format(n=number)
+        raise LaunchError(f"FSDP2 can't share out the integers of --quant; use {right}, or leave out --quant")
     right = _RIGHT.replace("ddp", "zero2").format(n=number)
     if _flag(environ, "ACCELERATE_USE_DEEPSPEED") and _flag(environ, "ACCELERATE_USE_CPU"):
         raise LaunchError(

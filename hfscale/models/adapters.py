@@ -53,7 +53,7 @@ def add_adapter(
     peft = _peft()
     whole = _modules_to_save(model, new)
     torch.manual_seed(seed)
-    config = _config(peft, model, settings, whole, _TASK_TYPES[head_of(task)])
+    config = adapter_config(model, settings, whole, modules_to_save=list(whole), task_type=_TASK_TYPES[head_of(task)])
     with warnings.catch_warnings():  # PEFT tells of what it settles by itself, as the layout of GPT-2's weights
         warnings.simplefilter("ignore")
         try:
@@ -134,32 +134,42 @@ def linear_layers(model: nn.Module, without: Collection[str] = ()) -> dict[str, 
     return found
 
 
+def heads_of(model: Any) -> list[str]:
+    """What stands beside a model's encoder or decoder and has weights."""
+    children = ((name, module) for name, module in model.named_children() if name != model.base_model_prefix)
+    return [name for name, module in children if any(True for _ in module.parameters())]
+
+
 def _modules_to_save(model: Any, new: Collection[str]) -> list[str]:
-    """What is trained whole: all beside the encoder that has weights, and whatever has just been drawn. Nobody could
-    load frozen weights that are random."""
-    heads = [
-        name
-        for name, module in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in module.parameters())
-    ]
+    """What is trained whole: heads, and whatever has just been drawn. Nobody could load frozen weights that are
+    random."""
+    heads = heads_of(model)
     drawn = {name.rpartition(".")[0] for name in new}
     return heads + sorted(name for name in drawn if not any(f"{name}.".startswith(f"{head}.") for head in heads))
 
 
-def _config(peft: Any, model: Any, settings: LoraSettings, whole: list[str], task_type: str) -> Any:
+def adapter_config(model: Any, settings: LoraSettings, without: Collection[str], **options: Any) -> Any:
+    """PEFT's config of an adapter beside the linear layers of `model`, but for those inside of the modules `without`.
+
+    Args:
+        options: further arguments of PEFT's config.
+
+    Raises:
+        MissingExtraError, ModelError, SettingsError: as `add_adapter` does.
+    """
+    peft = _peft()
     if settings.method == "ia3":
-        return peft.IA3Config(task_type=task_type, modules_to_save=list(whole))
+        return peft.IA3Config(**options)
     rank = settings.r or _RANK
     return peft.LoraConfig(
-        task_type=task_type,
         r=rank,
         lora_alpha=settings.alpha or 2 * rank,
         lora_dropout=settings.dropout or 0.0,
-        target_modules=_targets(linear_layers(model, without=whole), settings, rank),
-        modules_to_save=list(whole),
+        target_modules=_targets(linear_layers(model, without), settings, rank),
         use_rslora=settings.method == "rslora",
         use_dora=settings.method == "dora",
         init_lora_weights="pissa" if settings.method == "pissa" else True,
+        **options,
     )
 
 

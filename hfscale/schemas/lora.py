@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hfscale.schemas.checks import require
@@ -23,7 +23,7 @@ class LoraSettings:
     """Scale of the adapter's output, which is multiplied by alpha / r (rslora: by alpha / sqrt(r)); 2 r by default."""
     dropout: float | None = None
     """Dropout of the adapter's input in training; none by default."""
-    targets: list[str] | None = None
+    targets: list[str] | None = field(default=None, hash=False)
     """Names, or last parts of names, of the layers that get an adapter; by default all linear ones of the encoder
     (ia3: keys, values and the feed-forward ones)."""
 

@@ -26,7 +26,8 @@ def checkpoint_activations(model: nn.Module) -> None:
     # transformers had another name for it before 5.2x.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})  # type: ignore[operator]
-    body: Any = getattr(model, "base_model", model)
+    plain: Any = getattr(model, "get_base_model", lambda: model)()  # under an adapter
+    body: Any = getattr(plain, "base_model", plain)
     if "use_cache" in inspect.signature(body.forward).parameters:
         body.register_forward_pre_hook(_without_cache, with_kwargs=True)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hfscale.training.state import Scalars, buffers_of, load_optimizer_state, optimizer_state
+from hfscale.training.state import Scalars, buffers_of, load_optimizer_state, optimizer_state, parameters_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -57,8 +57,7 @@ def shared_out(tensor: Tensor, like: Any) -> Any:
 def gathered_state(accelerator: Accelerator, model: nn.Module, optimizer: Any) -> tuple[Any, Any, Scalars]:
     """(weights by name, moments as `KEY:WEIGHT`, other state), whole, on the first process; called by all."""
     moments, scalars = optimizer_state(model, optimizer)
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    return _whole_ones(accelerator, weights), _whole_ones(accelerator, moments), scalars
+    return _whole_ones(accelerator, parameters_of(model)), _whole_ones(accelerator, moments), scalars
 
 
 def _whole_ones(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import warnings
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hfscale.errors import MissingExtraError
+from hfscale.models.adapters import adapter_config, heads_of, linear_layers
+from hfscale.schemas import LoraSettings
 
 
 def has_peft() -> bool:
@@ -17,35 +19,39 @@ def has_peft() -> bool:
     return importlib.util.find_spec("peft") is not None
 
 
-def add_lora(model: Any, rank: int, train_head: bool) -> None:
-    """Freeze the model and put low-rank adapters beside all linear layers of its body (Hu et al. 2021,
-    arXiv:2106.09685).
+def add_adapter(model: Any, settings: LoraSettings, train_head: bool) -> None:
+    """Freeze a model, which may be on the meta device, and put the adapter beside the layers that recipes put it.
 
     Args:
         train_head: keep what stands on top of the body trainable: a classifier's new head.
 
     Raises:
         MissingExtraError: where peft is not installed.
+        ModelError, SettingsError: where the adapter doesn't fit the model.
     """
-    if not has_peft():
-        raise MissingExtraError("LoRA comes with an extra: pip install 'hfscale[peft]'")
-    from peft import LoraConfig, inject_adapter_in_model
-    from transformers.pytorch_utils import Conv1D
+    heads = heads_of(model)
+    if settings.method == "pissa":  # begins from weights, of which there are none here, and is as large as
+        settings = dataclasses.replace(settings, method="lora")
+    config = adapter_config(model, settings, without=heads)
+    from peft import inject_adapter_in_model
 
-    body = f"{model.base_model_prefix}."
-    linear = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and name.startswith(body)
-    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GPT-2's layers are stored the other way round, which peft mends and says
-        inject_adapter_in_model(LoraConfig(r=rank, target_modules=linear), model)
+        inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
-        is_trained = "lora_" in name or (train_head and not name.startswith(body))
+        is_adapter = "lora_" in name or "ia3_" in name
+        is_trained = is_adapter or (train_head and name.partition(".")[0] in heads)
         parameter.requires_grad_(is_trained)
         if is_trained:  # adapters are kept in float32 beside weights of any type, as peft does
             parameter.data = parameter.data.float()
+
+
+def quantizable_weights(model: Any) -> list[int]:
+    """Sizes of the weights that are held in few bits where any are: those of all frozen linear layers, but for heads
+    and poolers."""
+    kept = [*heads_of(model), *(name for name, _ in model.named_modules() if name.rpartition(".")[2] == "pooler")]
+    layers = {name for name in linear_layers(model, without=kept) if ".lora_" not in name}
+    return [module.weight.numel() for name, module in model.named_modules() if name in layers]
 
 
 class MaskDropout(nn.Module):

@@ -24,6 +24,7 @@ from hfscale.launch.plan.gpu_autocast import as_on_gpu
 from hfscale.launch.plan.timeline import Timeline
 from hfscale.launch.plan.tracker import StepTracker
 from hfscale.launch.plan.workload import Workload
+from hfscale.schemas import LoraSettings
 
 _GPU_WORKSPACE = 64 * 2**20
 """cuBLAS takes 32 MiB for the forward pass, and as much for the thread of the backward pass, on a Hopper GPU."""
@@ -33,11 +34,14 @@ _GPU_WORKSPACE = 64 * 2**20
 class Variant:
     """How the model is held and computed; what strategies that share one differ in is arithmetic."""
 
-    weights: Literal["fp32", "bf16", "4bit"]
-    """Type of the weights of the model's body."""
+    weights: Literal["fp32", "bf16"]
+    """Type of the weights of the model's body, and of products with those that are quantized."""
     autocast: bool
     """Whether products run in bf16 on copies of wider weights."""
-    lora_rank: int | None = None
+    lora: LoraSettings | None = None
+    """Train an adapter beside frozen weights."""
+    bits: Literal[4, 8] | None = None
+    """Bits of the frozen weights of linear layers where they are quantized."""
     checkpointing: bool = False
     """Keep the inputs of each layer only, and compute the layer again in the backward pass (Chen et al. 2016,
     arXiv:1604.06174)."""
@@ -48,7 +52,7 @@ class Variant:
 def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) -> Timeline:
     """Memory and operations of one training step on a micro-batch of `batch_size`, with `layers` layers.
 
-    Four-bit weights follow from those in bf16 (`Timeline.in_four_bits`).
+    Quantized weights follow from whole ones (`Timeline.in_bits`).
 
     Raises:
         ModelError: for a config of no such model.
@@ -56,8 +60,9 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
     """
     from hfscale.training.optimizers import build_optimizer
 
-    if variant.weights == "4bit":
-        return measure(workload, replace(variant, weights="bf16"), layers, batch_size).in_four_bits()
+    if variant.bits is not None:
+        whole = measure(workload, replace(variant, bits=None), layers, batch_size)
+        return whole.in_bits(variant.bits, 2 if variant.weights == "bf16" else 4)
     with _naming(workload), torch.device("meta"):  # adapters can't be put into a model of fake tensors
         model = prepared_model(workload, variant, layers)
     with _naming(workload), FakeTensorMode():
@@ -71,8 +76,8 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         with tracker:
             run_step(workload, variant, model, optimizer, batch)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        adapted = [weight.numel() for name, weight in model.named_parameters() if name.endswith("base_layer.weight")]
-        line = tracker.timeline(trained, sum(adapted), max(adapted, default=0))
+        quantizable = adapters.quantizable_weights(model) if variant.lora is not None else []
+        line = tracker.timeline(trained, sum(quantizable), max(quantizable, default=0))
         return line.with_workspace(_GPU_WORKSPACE) if variant.device == "gpu" else line
 
 
@@ -96,8 +101,8 @@ def prepared_model(workload: Workload, variant: Variant, layers: int) -> Any:
     if variant.device == "gpu":
         config = adapters.without_attention_dropout(config)
     model = build_model(workload, config, dtype)
-    if variant.lora_rank is not None:
-        adapters.add_lora(model, variant.lora_rank, train_head=not workload.is_language_model)
+    if variant.lora is not None:
+        adapters.add_adapter(model, variant.lora, train_head=not workload.is_language_model)
     if variant.checkpointing:
         checkpoint_activations(model)
     if variant.device == "gpu":

@@ -115,9 +115,9 @@ def measure_steps(workload: Workload, variants: Sequence[Variant], share: int) -
         share: sequences of one GPU in a global batch.
     """
     depths, batches = measured_depths(workload), measured_batches(workload, share)
-    in_four_bits = {variant: replace(variant, weights="bf16") for variant in variants if variant.weights == "4bit"}
+    quantized = {variant: replace(variant, bits=None) for variant in variants if variant.bits is not None}
     jobs: list[_Job] = []
-    for variant in dict.fromkeys(in_four_bits.get(variant, variant) for variant in variants):
+    for variant in dict.fromkeys(quantized.get(variant, variant) for variant in variants):
         corners = [(depth, batch) for depth in depths for batch in batches]
         if len(corners) == 4 and _is_long(workload):
             corners.remove((depths[1], batches[1]))  # see `_plane`
@@ -126,8 +126,9 @@ def measure_steps(workload: Workload, variants: Sequence[Variant], share: int) -
     found: dict[Variant, dict[tuple[int, int], Timeline]] = {}
     for (_, variant, depth, batch), line in zip(jobs, lines, strict=True):
         found.setdefault(variant, {})[depth, batch] = line
-    for variant, twin in in_four_bits.items():
-        found[variant] = {key: line.in_four_bits() for key, line in found[twin].items()}
+    for variant, twin in quantized.items():
+        size = 2 if variant.weights == "bf16" else 4
+        found[variant] = {key: line.in_bits(variant.bits or 4, size) for key, line in found[twin].items()}
     layers = num_layers(workload.config)
     return {variant: StepMemory(layers, depths, batches, lines) for variant, lines in found.items()}
 
@@ -143,7 +144,7 @@ def _run(jobs: list[_Job]) -> list[Timeline]:
     """Measure, in two processes where that is worth it and processes can be forked: forks are spared the imports, and
     peft, which takes the longest, is imported by the one that needs it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    groups = [[job for job in jobs if (job[1].lora_rank is None) == plain] for plain in (True, False)]
+    groups = [[job for job in jobs if (job[1].lora is None) == plain] for plain in (True, False)]
     groups = groups if all(groups) else [jobs[::2], jobs[1::2]]
     if cores < 2 or len(jobs) <= _FEW_JOBS or "fork" not in multiprocessing.get_all_start_methods():
         return _measure_all(jobs)

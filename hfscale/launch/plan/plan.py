@@ -16,6 +16,7 @@ from hfscale.launch.plan.strategies import Strategy, all_strategies
 from hfscale.launch.plan.time_and_cost import Cluster, StepTime, step_time
 from hfscale.launch.plan.timeline import PARTS
 from hfscale.launch.plan.workload import Workload
+from hfscale.schemas import LoraSettings
 
 RESERVED = 0.06
 """Share of a GPU's memory left free, for the CUDA context and what the allocator can't hand out in one piece."""
@@ -83,7 +84,11 @@ class Plan(NamedTuple):
 def make_plan(
     workload: Workload, cluster: Cluster, lora_rank: int = 16, strategies: list[Strategy] | None = None
 ) -> Plan:
-    """Measure the workload's step and weigh the strategies, by default all that there are.
+    """Measure the workload's step and weigh the strategies, by default all that there are; those of its adapter alone
+    where it has one.
+
+    Args:
+        lora_rank: of the adapters where the workload has none of its own.
 
     Raises:
         SettingsError: for a global batch that the GPUs can't share, or arithmetic that the GPU doesn't have.
@@ -94,8 +99,10 @@ def make_plan(
     if lora_rank > width:
         raise SettingsError(f"--lora_rank {lora_rank} is more than the model's width, {width}")
     share = workload.global_batch_size // cluster.num_gpus
-    ways = strategies or all_strategies()
-    variants = {way: way.variant(workload.precision, lora_rank) for way in ways if not way.adapters or has_peft()}
+    lora, bits = workload.lora or LoraSettings(r=lora_rank), workload.bits or 4
+    kinds = (None, "lora", "qlora") if workload.lora is None else ("qlora" if workload.bits else "lora",)
+    ways = strategies or [way for way in all_strategies() if way.adapters in kinds]
+    variants = {way: way.variant(workload.precision, lora, bits) for way in ways if not way.adapters or has_peft()}
     steps = measure_steps(workload, list(dict.fromkeys(variants.values())), share)
     num_weights = num_parameters(workload)
     usable = cluster.gpu.memory_gib * 2**30 * (1 - RESERVED)
@@ -200,6 +207,8 @@ def _recommend(rows: list[Row]) -> tuple[Row | None, str]:
 
 def _why(best: Row, rows: list[Row], adapters: bool) -> str:
     kind = "adapters, since no strategy that trains all weights fits" if adapters else "all weights are trained"
+    if all(row.strategy.adapters for row in rows):
+        kind = "an adapter is trained, as the settings say"
     simpler = rows[: rows.index(best)]
     left = [row.strategy.title for row in simpler if not row.fits and bool(row.strategy.adapters) == adapters]
     slower = [row.strategy.title for row in simpler if row.fits]

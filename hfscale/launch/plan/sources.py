@@ -110,7 +110,14 @@ def recipe_workload(recipe: Path, words: list[str], default_precision: Precision
         precision=config.train.precision or default_precision,
         optim=config.optim,
         num_steps=workload.num_steps or num_steps,
+        **adapter_of(config),
     )
+
+
+def adapter_of(config: Any) -> dict[str, Any]:
+    """`lora` and `bits` of a workload by a recipe's settings."""
+    quant = getattr(config, "quant", None)
+    return {"lora": getattr(config, "lora", None), "bits": quant.bits if quant else None}
 
 
 def _config_class(recipe: Path) -> Any:

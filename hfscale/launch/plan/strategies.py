@@ -15,6 +15,7 @@ import numpy as np
 from hfscale.launch.plan.fake_step import Variant
 from hfscale.launch.plan.timeline import MEASURED, PARTS, PHASES
 from hfscale.launch.plan.workload import Precision, Workload
+from hfscale.schemas import LoraSettings
 
 _REDUCE_BUCKET = 500_000_000  # elements: reduce_bucket_size, which hfscale sets to no more than there are gradients
 _LIVE_WEIGHTS = 1_000_000_000  # elements: stage3_max_live_parameters, gathered weights that are kept for reuse
@@ -40,13 +41,13 @@ class Strategy:
         """For people."""
         return self.name + (" + checkpointing" if self.checkpointing else "")
 
-    def variant(self, precision: Precision, lora_rank: int) -> Variant:
-        """What has to be measured for it."""
+    def variant(self, precision: Precision, lora: LoraSettings, bits: Literal[4, 8] = 4) -> Variant:
+        """What has to be measured for it, with `bits` for quantized weights."""
         autocast, checkpointing = precision == "bf16", self.checkpointing
         if self.adapters == "qlora":
-            return Variant(weights="4bit", autocast=True, lora_rank=lora_rank, checkpointing=checkpointing)
+            return Variant(weights="bf16", autocast=True, lora=lora, bits=bits, checkpointing=checkpointing)
         if self.adapters == "lora":
-            return Variant(weights=precision, autocast=autocast, lora_rank=lora_rank, checkpointing=checkpointing)
+            return Variant(weights=precision, autocast=autocast, lora=lora, checkpointing=checkpointing)
         return Variant(weights="fp32", autocast=autocast, checkpointing=checkpointing)
 
     def factors(self, num_gpus: int) -> np.ndarray:

@@ -31,23 +31,27 @@ class Timeline(NamedTuple):
     """Floating point operations of the matrix products of the step, recomputed ones included."""
     num_trained: int
     """Trained weights."""
-    num_adapted: int = 0
-    """Frozen weights of the layers that have adapters."""
-    largest_adapted: int = 0
+    num_quantizable: int = 0
+    """Frozen weights of the layers that can be held in few bits."""
+    largest_quantizable: int = 0
     """Of the largest of these layers."""
 
-    def in_four_bits(self) -> Timeline:
-        """The same step with those layers in NF4 instead of bf16 (Dettmers et al. 2023, arXiv:2305.14314, section 3).
+    def in_bits(self, bits: int, size: int) -> Timeline:
+        """The same step with those layers quantized: NF4 (Dettmers et al. 2023, arXiv:2305.14314, section 3), or
+        LLM.int8 (Dettmers et al. 2022, arXiv:2208.07339), whose scale per row is too little to count.
 
-        Two weights share a byte, each 64 have a scale of one byte, each 256 of these a second one of four. A layer's
-        weights exist in bf16 while it multiplies; that is taken to be so at every moment before the update.
+        In 4 bits two weights share a byte, each 64 have a scale of one byte, each 256 of these a second one of four. A
+        layer's weights exist whole while it multiplies; that is taken to be so at every moment before the update.
+
+        Args:
+            size: bytes of a weight as it was measured, and while it multiplies.
         """
         parts = self.parts.copy()
-        scales = -(-self.num_adapted // 64)
-        packed = -(-self.num_adapted // 2) + scales + 4 * -(-scales // 256)
-        parts[:, PARTS.index("weights")] -= 2 * self.num_adapted - packed
+        scales = -(-self.num_quantizable // 64) if bits == 4 else 0
+        packed = -(-self.num_quantizable * bits // 8) + scales + 4 * -(-scales // 256)
+        parts[:, PARTS.index("weights")] -= size * self.num_quantizable - packed
         multiplies = self.phases < PHASES.index("optimizer")
-        parts[multiplies, PARTS.index("temporary")] += 2 * self.largest_adapted
+        parts[multiplies, PARTS.index("temporary")] += size * self.largest_quantizable
         return self._replace(parts=parts)
 
     def with_workspace(self, size: int) -> Timeline:

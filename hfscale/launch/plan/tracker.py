@@ -83,10 +83,10 @@ class StepTracker(MemTracker):
     def _update_peak_stats(self, peak_state: Any) -> None:
         """Peaks are found in the moments; per module they would cost most of the time."""
 
-    def timeline(self, num_trained: int, num_adapted: int, largest_adapted: int) -> Timeline:
+    def timeline(self, num_trained: int, num_quantizable: int, largest_quantizable: int) -> Timeline:
         moments = np.array(self._moments).reshape(-1, 2 + len(MEASURED))
         phases = phase_numbers(moments[:, 0] > 0, moments[:, 1] > 0)
-        return Timeline(phases, moments[:, 2:], self._flops, num_trained, num_adapted, largest_adapted)
+        return Timeline(phases, moments[:, 2:], self._flops, num_trained, num_quantizable, largest_quantizable)
 
 
 def _sums_gradients(one: Any, other: Any, *_: Any) -> bool:

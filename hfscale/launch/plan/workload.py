@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hfscale.schemas import OptimSettings, Task
+from hfscale.schemas import LoraSettings, OptimSettings, Task
 
 Precision = Literal["fp32", "bf16"]
 
@@ -35,6 +35,10 @@ class Workload:
     num_labels: int = 2
     """Outputs of a classifier."""
     trust_remote_code: bool = False
+    lora: LoraSettings | None = None
+    """The adapter that is to be trained; where there is none all ways to train are weighed."""
+    bits: Literal[4, 8] | None = None
+    """Bits of the frozen weights beside it, where they are quantized."""
 
     @property
     def is_language_model(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from hfscale.errors import LaunchError
 from hfscale.launch.example import describe_example, describe_special_tokens
 from hfscale.launch.plan.workload import Workload
 from hfscale.launch.preflight import predicted_bytes
-from hfscale.schemas import OptimSettings, TrainSettings
+from hfscale.schemas import LoraSettings, OptimSettings, TrainSettings
 
 
 @pytest.fixture
@@ -106,3 +107,28 @@ def test_prediction_grows_with_the_batch_and_shrinks_with_checkpointing(tiny_mod
 
     assert predicted(64) > 1.5 * predicted(16)
     assert predicted(64, checkpointing=True) <= predicted(64)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs the extra `peft`")
+def test_prediction_knows_adapters_and_bits(tiny_model: Path) -> None:
+    model: Any = AutoModelForSequenceClassification.from_pretrained(tiny_model)
+
+    def predicted(lora: LoraSettings | None, bits: Any = None, stage: int = 0) -> float:
+        workload = Workload(
+            name="tiny", config=model.config, objective="single_label_classification", sequence_length=8,
+            global_batch_size=1, micro_batch_size=1, precision="fp32", lora=lora, bits=bits,
+        )  # fmt: skip
+        accelerator: Any = Accelerator(cpu=True)
+        if stage:
+            plugin = SimpleNamespace(zero_stage=stage, offload_optimizer_device="none", offload_param_device="none")
+            state = SimpleNamespace(deepspeed_plugin=plugin)
+            accelerator = SimpleNamespace(state=state, device=torch.device("cpu"), num_processes=2)
+        return predicted_bytes(accelerator, workload, model, False, False)
+
+    full, lora, small = predicted(None), predicted(LoraSettings(r=8)), predicted(LoraSettings(r=1))
+    assert full > lora > small, "fewer weights have gradients and moments"
+    assert small > predicted(LoraSettings(r=1), 8) > predicted(LoraSettings(r=1), 4)
+    assert predicted(LoraSettings(method="pissa", r=8)) == lora
+    assert predicted(LoraSettings(r=8), 4, stage=2) < full
+    with pytest.raises(LaunchError, match="quantized weights under ZeRO stage 3 can't be predicted"):
+        predicted(LoraSettings(r=8), 4, stage=3)

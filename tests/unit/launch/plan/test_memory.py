@@ -11,13 +11,14 @@ from hfscale.launch.plan.fake_step import Variant, measure
 from hfscale.launch.plan.memory import StepMemory, measure_steps, no_extra
 from hfscale.launch.plan.timeline import MEASURED
 from hfscale.launch.plan.workload import Workload
+from hfscale.schemas import LoraSettings
 from tests.support.real_memory import real_peak
 
 ALL = np.ones(len(MEASURED))
 VARIANTS = [
     Variant(weights="fp32", autocast=False, device="cpu"),
     Variant(weights="fp32", autocast=False, checkpointing=True, device="cpu"),
-    Variant(weights="fp32", autocast=False, lora_rank=4, device="cpu"),
+    Variant(weights="fp32", autocast=False, lora=LoraSettings(r=4), device="cpu"),
 ]
 
 
@@ -39,7 +40,7 @@ def workload(kind: str, layers: int = 3) -> Workload:
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=["full", "checkpointing", "lora"])
 def test_fake_equals_real(kind: str, variant: Variant) -> None:
-    if variant.lora_rank and importlib.util.find_spec("peft") is None:
+    if variant.lora and importlib.util.find_spec("peft") is None:
         pytest.skip("peft is not installed")
     training = workload(kind)
     predicted = measure(training, variant, 3, 8).peaks(ALL).sum(1).max()

@@ -13,6 +13,7 @@ from hfscale.launch.plan.gpus import GPUS
 from hfscale.launch.plan.strategies import Strategy, all_strategies
 from hfscale.launch.plan.time_and_cost import default_nodes
 from hfscale.launch.plan.timeline import PARTS
+from tests.support.tiny import reviews, write_csv
 from tests.unit.launch.plan.test_memory import workload
 
 
@@ -128,3 +129,20 @@ def test_what_fits_nowhere_says_what_is_needed(config: Path, capsys: Any, monkey
 
 def test_nodes_share_the_gpus_evenly() -> None:
     assert [default_nodes(number) for number in (1, 7, 8, 9, 16, 12)] == [1, 1, 1, 3, 2, 2]
+
+
+def test_an_adapter_of_the_settings_is_the_one_planned(tiny_model: Path, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("peft", reason="needs the extra `peft`")
+    rows = write_csv(tmp_path / "rows.csv", reviews(20))
+    words = ["recipes/finetune_bert.py", "--model.name", tiny_model, "--data.train", rows, "--lora.r", 4]
+    found = {}
+    for name, more in (("lora", []), ("qlora", ["--quant.bits", 4])):
+        capsys.readouterr()
+        planned = plan(capsys, *words, *more)
+        assert {row["name"].split()[0] for row in planned["strategies"]} == {name}
+        assert planned["recommended"] == name and "as the settings say" in planned["why"]
+        found[name] = planned["strategies"][0]["memory_bytes"]["weights"]
+    assert found["qlora"] < found["lora"]
+    with pytest.raises(SystemExit):
+        main(["plan", *map(str, words), "--lora_rank", "8"])
+    assert "--lora_rank has no effect beside the recipe's own --lora" in capsys.readouterr().err
