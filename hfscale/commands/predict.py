@@ -39,6 +39,11 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="run Python code that comes with the model, whatever the run was told; only for authors you trust",
     )
+    parser.add_argument(
+        "--base",
+        metavar="NAME",
+        help="the model that an adapter was trained on: folder, Hub id or builtin: name; by default the run's own",
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="texts per forward pass (64)")
     parser.set_defaults(run=_predict)
 
@@ -55,7 +60,8 @@ def _predict(settings: argparse.Namespace) -> None:
     if run_config and model_folder == folder:
         raise ModelError(f"the run in {folder} has not finished{_best_so_far(folder)}")
     # A run folder may come from anywhere: its own settings must not have code run on this machine.
-    classifier = models.saved_text_classifier(model_folder, trust_remote_code=settings.trust_remote_code)
+    base = _base(settings, folder, model_folder)
+    classifier = models.saved_text_classifier(model_folder, settings.trust_remote_code, base)
     given = _given(settings, run_config.get("data") or {}, classifier.task)
     predictions = _predictions(classifier, given, run_config.get("data") or {}, settings.batch_size)
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
@@ -103,6 +109,20 @@ def _best_so_far(run: Path) -> str:
 
     best = best_folders(run)
     return f"; its best model so far is in {best[0]}" if best else ""
+
+
+def _base(settings: argparse.Namespace, folder: Path, model_folder: Path) -> Any:
+    """The model that an adapter was trained on, as the user or the settings of the run around it say."""
+    from hfscale.schemas import ModelSettings
+
+    if not (model_folder / "adapter_config.json").is_file():
+        if settings.base:
+            raise SettingsError("--base has no effect: the model is no adapter; leave it out")
+        return None
+    if settings.base:
+        return ModelSettings(name=settings.base)
+    found = next(filter(None, map(_run_config, (folder, *folder.resolve().parents[:2]))), {}).get("model") or {}
+    return ModelSettings(name=found["name"], revision=found.get("revision")) if "name" in found else None
 
 
 def _run_config(folder: Path) -> dict[str, Any]:

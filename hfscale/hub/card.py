@@ -24,7 +24,7 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
     """
     made, base = _origin(config.model)
     metadata: dict[str, Any] = {
-        "library_name": "transformers",
+        "library_name": "peft" if getattr(config, "lora", None) else "transformers",
         "pipeline_tag": _PIPELINES.get(config.task, "text-classification"),
         "tags": ["hfscale"],
     }
@@ -85,23 +85,41 @@ def _usage(config: Any) -> str:
 
 
 def _adapter_usage(config: Any) -> str:
-    """Label names and padding stand in the adapter's folder, which transformers does not look into by itself."""
+    """Label names, padding and bits stand in the adapter's folder, which transformers does not look into by itself."""
     auto_class = f"AutoModelFor{head_of(config.task)}"
-    base = last_part(origin_of(config.model.name))
+    name, revision = config.model.name, getattr(config.model, "revision", None)
+    base = "PATH_OF_BASE" if is_local(name) else origin_of(name)
+    needed = f"`{base}`"
+    if is_local(name):
+        needed = f"a model that was in a local folder `{last_part(name)}`, in place of PATH_OF_BASE"
+    options = ["config=config", "ignore_mismatched_sizes=True"]
+    options += [f'revision="{revision}"'] if revision else []
+    quant, bits_class, in_bits = getattr(config, "quant", None), "", ""
+    if quant:
+        bits_class = ", BitsAndBytesConfig"
+        in_bits = f"in_bits = BitsAndBytesConfig(**config.hfscale_quantization)  # {_bits(quant)}\n"
+        options.append("quantization_config=in_bits")
     return (
-        "This is an adapter: it needs the model that it was trained on, and `pip install peft`.\n\n"
-        f"```python\nfrom peft import PeftModel\nfrom transformers import AutoConfig, {auto_class}\n\n"
-        'config = AutoConfig.from_pretrained("PATH_OR_HUB_ID")\n'
-        f'base = {auto_class}.from_pretrained("{base}", config=config, ignore_mismatched_sizes=True)\n'
+        f"This is an adapter. It needs {needed}, and `pip install peft{' bitsandbytes' if quant else ''}`.\n\n"
+        f"```python\nfrom peft import PeftModel\nfrom transformers import AutoConfig, {auto_class}{bits_class}\n\n"
+        f'config = AutoConfig.from_pretrained("PATH_OR_HUB_ID")\n{in_bits}'
+        f'base = {auto_class}.from_pretrained(\n    "{base}", {", ".join(options)}\n)\n'
         'model = PeftModel.from_pretrained(base, "PATH_OR_HUB_ID").eval()\n```\n'
     )
 
 
 def _about_adapter(config: Any, result: dict[str, Any]) -> str:
-    lora = getattr(config, "lora", None)
+    lora, quant = getattr(config, "lora", None), getattr(config, "quant", None)
     if not lora:
         return ""
-    return f"Trained by {lora.method}: {result['num_trained_parameters']:,} parameters, all others frozen. "
+    frozen = f"frozen, in {_bits(quant)}" if quant else "frozen"
+    return f"Trained by {lora.method}: {result['num_trained_parameters']:,} parameters, all others {frozen}. "
+
+
+def _bits(quant: Any) -> str:
+    if quant.bits == 8:
+        return "8 bits"
+    return f"4 bits ({quant.type or 'nf4'}{', double quantization' if quant.double is not False else ''})"
 
 
 def _origin(model: Any) -> tuple[str, str | None]:

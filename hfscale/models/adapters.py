@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from hfscale import console
 from hfscale.errors import MissingExtraError, ModelError, SettingsError, did_you_mean
+from hfscale.models.builtin import origin_of
 from hfscale.models.heads import head_of
 from hfscale.models.quantization import num_bytes, num_weights
-from hfscale.schemas import LoraSettings, Task
+from hfscale.schemas import LoraSettings, ModelSettings, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,12 +36,12 @@ def is_adapter(folder: Path) -> bool:
 
 
 def add_adapter(
-    model: Any, settings: LoraSettings, task: Task, source: str, revision: str | None, new: Collection[str], seed: int
+    model: Any, settings: LoraSettings, task: Task, base: str, revision: str | None, new: Collection[str], seed: int
 ) -> Any:
     """`model` frozen, with an adapter drawn from `seed`; its head and all that is `new` are trained as a whole.
 
     Args:
-        source: what `from_pretrained` finds the model by, with `revision`, for who loads the adapter.
+        base: the model's public name, with `revision`, for who loads the adapter.
         new: names of parameters that were drawn at random.
 
     Raises:
@@ -60,7 +61,7 @@ def add_adapter(
             adapted = peft.get_peft_model(model, config)
         except ValueError as error:
             raise ModelError(f"--lora.method {settings.method} does not fit this model: {error}") from None
-    adapted.peft_config["default"].base_model_name_or_path = source
+    adapted.peft_config["default"].base_model_name_or_path = base
     adapted.peft_config["default"].revision = revision
     adapted.peft_config["default"].modules_to_save = whole  # PEFT has added those of other architectures
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
@@ -105,17 +106,32 @@ def refuse_another_base(folder: Path, base: str, lacking: Collection[str]) -> No
         )
 
 
-def base_of(folder: Path) -> tuple[str, str | None]:
-    """(folder or Hub id, revision) of the model that an adapter was trained on.
+def note_base(model: Any, settings: ModelSettings) -> str:
+    """What an adapter's folder calls its base, for anyone: the Hub id; of a local folder its name alone, and then the
+    model's config notes that it is one."""
+    if settings.name.startswith("builtin:") or not Path(settings.name).expanduser().is_dir():
+        return origin_of(settings.name)
+    model.config.hfscale_local_base = Path(settings.name).expanduser().resolve().name
+    return model.config.hfscale_local_base
+
+
+def base_of(folder: Path) -> ModelSettings:
+    """The model on the Hub that an adapter was trained on.
 
     Raises:
-        ModelError: where the adapter doesn't say.
+        ModelError: where the adapter doesn't say, or it was a folder on some machine.
     """
     try:
         content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(content["base_model_name_or_path"]), content.get("revision")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        base = ModelSettings(name=str(content["base_model_name_or_path"]), revision=content.get("revision"))
     except (OSError, ValueError, KeyError):
         raise ModelError(f"{folder}/adapter_config.json does not say which model the adapter belongs to") from None
+    if "hfscale_local_base" in config:
+        raise ModelError(
+            f"{folder} holds an adapter for a model in a local folder {base.name}; give that folder with --base"
+        )
+    return base
 
 
 def linear_layers(model: nn.Module, without: Collection[str] = ()) -> dict[str, tuple[int, int]]:

@@ -7,7 +7,6 @@ output layer alone by itself, but would round a classifier's head, and takes a l
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -19,31 +18,35 @@ from hfscale.schemas import QuantSettings, Task
 _NOTE = "hfscale_quantization"  # in config.json of an adapter: how its base was held
 
 
-def quantized_options(config: Any, task: Task, quant: QuantSettings | None, trust_remote_code: bool) -> dict[str, Any]:
-    """Options of `from_pretrained` that quantize the model while it is loaded; none without `quant`.
+def bits_arguments(
+    config: Any, task: Task, quant: QuantSettings | None, trust_remote_code: bool
+) -> dict[str, Any] | None:
+    """Arguments of transformers' `BitsAndBytesConfig` that hold on any machine; None without `quant`."""
+    if quant is None:
+        return None
+    kept = {"llm_int8_skip_modules": kept_whole(config, task, trust_remote_code)}
+    if quant.bits == 8:
+        return {"load_in_8bit": True, **kept}
+    kind = {"bnb_4bit_quant_type": quant.type or "nf4", "bnb_4bit_use_double_quant": quant.double is not False}
+    return {"load_in_4bit": True, **kind, **kept}
+
+
+def quantized_options(arguments: dict[str, Any] | None) -> dict[str, Any]:
+    """Options of `from_pretrained` that quantize the model while it is loaded; none without arguments.
 
     Raises:
         MissingExtraError: where bitsandbytes is not installed.
     """
-    if quant is None:
+    if arguments is None:
         return {}
     import torch
     from transformers import BitsAndBytesConfig
 
     _require_bitsandbytes()
-    kept = kept_whole(config, task, trust_remote_code)
-    if quant.bits == 8:
-        made = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
-    else:
-        made = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=quant.type or "nf4",
-            bnb_4bit_use_double_quant=quant.double is not False,
-            # bfloat16 on a CPU without instructions for it takes a hundred times as long.
-            bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
-            llm_int8_skip_modules=kept,
-        )
-    return {"quantization_config": made}
+    # bfloat16 on a CPU without instructions for it takes a hundred times as long.
+    compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    more: dict[str, Any] = {"bnb_4bit_compute_dtype": compute} if "load_in_4bit" in arguments else {}
+    return {"quantization_config": BitsAndBytesConfig(**arguments, **more)}
 
 
 def kept_whole(config: Any, task: Task, trust_remote_code: bool) -> list[str]:
@@ -73,21 +76,22 @@ def refuse_quantized_new(model: Any, new: Collection[str], name: str) -> None:
         )
 
 
-def note_quantization(config: Any, quant: QuantSettings | None) -> None:
+def note_quantization(config: Any, arguments: dict[str, Any] | None) -> None:
     """Write into a model's config how the weights under its adapter were held."""
-    if quant is not None:
-        setattr(config, _NOTE, dataclasses.asdict(quant))
+    if arguments is not None:
+        setattr(config, _NOTE, arguments)
 
 
-def noted_quantization(config: Any) -> QuantSettings | None:
+def noted_quantization(config: Any) -> dict[str, Any] | None:
     """The inverse of `note_quantization`."""
-    noted = getattr(config, _NOTE, None)
-    return QuantSettings(**noted) if noted else None
+    return getattr(config, _NOTE, None)
 
 
-def save_config(config: Any, folder: Path) -> None:
-    """Write `config.json` of an adapter: without transformers' own entry, by which weights count as quantized."""
-    config = copy.deepcopy(config)
+def save_config(model: Any, folder: Path) -> None:
+    """Write `config.json` of an adapter's base: without transformers' own entry, by which weights count as
+    quantized."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.save_pretrained(folder)

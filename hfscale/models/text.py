@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,12 +12,13 @@ from hfscale import console
 from hfscale.data.vocabulary import ensure_padding, refuse_made_up
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
-from hfscale.models.adapters import add_adapter, base_of, is_adapter, load_adapter, refuse_another_base
+from hfscale.models.adapters import add_adapter, base_of, is_adapter, load_adapter, note_base, refuse_another_base
 from hfscale.models.empty import empty_model
 from hfscale.models.first_token import read_first_token_only
 from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_dropout, set_outputs, task_of
 from hfscale.models.locate import locate_model
 from hfscale.models.quantization import (
+    bits_arguments,
     note_quantization,
     noted_quantization,
     quantized_options,
@@ -106,8 +108,9 @@ def load_text_classifier(
         elif all_random:
             model, new = _drawn(config, task, options)
         else:
-            in_bits = quantized_options(config, task, quant, settings.trust_remote_code)
-            model, new = _pretrained(source, config, task, options | in_bits)
+            in_bits = bits_arguments(config, task, quant, settings.trust_remote_code)
+            model, new = _pretrained(source, config, task, options | quantized_options(in_bits))
+            note_quantization(model.config, in_bits)
             refuse_quantized_new(model, new, settings.name)
     refuse_made_up(tokenizer, settings.name)
     if had_head and had != list(label_names) and task != "question_answering":  # a span's ends have no names
@@ -126,8 +129,7 @@ def load_text_classifier(
         _say_what_is_new(model, new, settings.name)
     read_first_token_only(model)
     if lora is not None:
-        note_quantization(model.config, quant)
-        model = add_adapter(model, lora, task, source, settings.revision, new, seed)
+        model = add_adapter(model, lora, task, note_base(model, settings), settings.revision, new, seed)
     return TextClassifier(model, tokenizer)
 
 
@@ -165,13 +167,22 @@ def save_text_classifier(classifier: TextClassifier, folder: Path, weights: dict
     with replacing_folder(folder) as temporary:
         model: Any = classifier.model
         if hasattr(model, "peft_config"):
-            save_config(model.config, temporary)  # PEFT writes none: the names of the labels
-        model.save_pretrained(temporary, state_dict=weights)
+            save_config(model.get_base_model(), temporary)  # PEFT writes none: the names of the labels
+            # With "auto" PEFT would ask the Hub for the base, to find out whether its embeddings have grown.
+            model.save_pretrained(temporary, state_dict=weights, save_embedding_layers=False)
+            (temporary / "README.md").unlink(missing_ok=True)  # an empty form, which PEFT writes
+        else:
+            model.save_pretrained(temporary, state_dict=weights)
         classifier.tokenizer.save_pretrained(temporary)
 
 
-def saved_text_classifier(folder: Path, trust_remote_code: bool = False) -> TextClassifier:
+def saved_text_classifier(
+    folder: Path, trust_remote_code: bool = False, base: ModelSettings | None = None
+) -> TextClassifier:
     """Load a model folder that a run wrote, labels and head included, ready to predict.
+
+    Args:
+        base: the model that an adapter was trained on; by default the one that it names.
 
     Raises:
         ModelError: where the folder doesn't hold such a model.
@@ -187,7 +198,7 @@ def saved_text_classifier(folder: Path, trust_remote_code: bool = False) -> Text
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         task = task_of(next(iter(config.architectures or []), ""), config)
         if is_adapter(folder):
-            return _adapted(folder, config, task, trust_remote_code)
+            return _adapted(folder, config, task, trust_remote_code, base)
         model, info = auto_class(task).from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
         )
@@ -200,18 +211,21 @@ def saved_text_classifier(folder: Path, trust_remote_code: bool = False) -> Text
     return TextClassifier(model.eval(), tokenizer)
 
 
-def _adapted(folder: Path, config: Any, task: Task, trust_remote_code: bool) -> TextClassifier:
+def _adapted(
+    folder: Path, config: Any, task: Task, trust_remote_code: bool, base: ModelSettings | None
+) -> TextClassifier:
     """The model that an adapter was trained on, with the adapter and its head."""
     from transformers import AutoTokenizer
 
-    base, revision = base_of(folder)
-    if Path(base).is_absolute() and not Path(base).is_dir():
-        raise ModelError(f"{folder} holds an adapter for the model in {base}, which is gone; put it back there")
-    options = {"trust_remote_code": trust_remote_code, **({"revision": revision} if revision else {})}
-    quant = noted_quantization(config)
-    in_bits = quantized_options(config, task, quant, trust_remote_code)
-    model, lacking = _pretrained(base, config, task, options | in_bits)
-    refuse_another_base(folder, base, lacking)
+    base = dataclasses.replace(base or base_of(folder), trust_remote_code=trust_remote_code)
+    try:
+        source, options = locate_model(base)
+    except ModelError as error:
+        raise ModelError(
+            f"{folder} holds an adapter, and the model it was trained on is not there: {error}; give it with --base"
+        ) from None
+    model, lacking = _pretrained(source, config, task, options | quantized_options(noted_quantization(config)))
+    refuse_another_base(folder, base.name, lacking)
     read_first_token_only(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     refuse_made_up(tokenizer, str(folder))

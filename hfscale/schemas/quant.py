@@ -42,4 +42,9 @@ def check_quant(quant: QuantSettings | None, lora: LoraSettings | None, random_w
         lora.method != "pissa",
         "--lora.method pissa has to split weights that --quant has rounded; take lora, or no --quant",
     )
+    # PEFT reads the weights for their norms, and bitsandbytes then has lost the scales of its 8-bit layers.
+    require(
+        lora.method != "dora" or quant.bits == 4,
+        "--lora.method dora does not work with --quant.bits 8; take --quant.bits 4, or lora",
+    )
     require(not random_weights, "--quant has no effect with --model.random_weights true; leave one out")

@@ -1,7 +1,6 @@
 """Two launches that are two machines to each other, with accelerate_configs/multi_node.yaml."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import FINETUNE_BERT, ROOT, records, result
+from tests.support.commands import FINETUNE_BERT, ROOT, free_port, records, result
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
 from tests.support.warm import WarmRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def node(rank: int, port: int, words: list[Any]) -> Any:

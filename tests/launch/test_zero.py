@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.support.commands import ROOT, records, result
+from tests.support.commands import ROOT, free_port, records, result
 from tests.support.language import sentences, write_lines
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
 from tests.support.warm import WarmRun
@@ -50,6 +50,7 @@ class Runs:
 
     def __init__(self, folder: Path, recipe: str) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         name, *flags = RECIPES[recipe](folder)
         self.words = [ROOT / "recipes" / name, *flags, "--train.max_steps", STEPS, "--train.log_steps", 1]
         self.words += ["--train.global_batch_size", 8, "--train.micro_batch_size", 2, "--train.save_steps", 4]
@@ -60,8 +61,9 @@ class Runs:
         return WarmRun(words, self.folder / f"{name}_log", {}).wait()
 
     def two(self, config: str, name: str, **hooks: Any) -> Any:
-        launcher = [sys.executable, "-m", "accelerate.commands.launch", "-q", "--config_file"]
-        launcher += [ROOT / "accelerate_configs" / f"{config}.yaml", "-m", "tests.support.hooks", json.dumps(hooks)]
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "-q", "--main_process_port", free_port()]
+        launcher += ["--config_file", ROOT / "accelerate_configs" / f"{config}.yaml"]
+        launcher += ["-m", "tests.support.hooks", json.dumps(hooks)]
         words = [str(word) for word in (*launcher, *self.words, "--train.output_dir", self.folder / name)]
         environ = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=280)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,13 @@ def run(*words: Any, cwd: Path | None = None, env: dict[str, str] | None = None,
 def launch(launcher: tuple[Any, ...], *words: Any, **options: Any) -> Any:
     """`accelerate launch LAUNCHER... WORDS...`"""
     return run("-m", "accelerate.commands.launch", *launcher, *words, **options)
+
+
+def free_port() -> int:
+    """Where the processes of a launch can meet, whatever else is launched on this machine."""
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return found.getsockname()[1]
 
 
 def records(run_folder: Path) -> list[dict[str, Any]]:

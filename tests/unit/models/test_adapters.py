@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
 
 from hfscale.errors import ModelError, SettingsError
 from hfscale.models import load_text_classifier, save_text_classifier, saved_text_classifier
+from hfscale.models.adapters import note_base
 from hfscale.schemas import LoraSettings, ModelSettings
 from hfscale.training.state import adapter_names
 
@@ -51,6 +53,10 @@ def load(folder: Path, **changed: Any) -> Any:
     return load_text_classifier(ModelSettings(name=str(folder)), SINGLE, LABELS, 0, LoraSettings(**changed))
 
 
+def saved(adapter: Path, base: Path) -> Any:
+    return saved_text_classifier(adapter, base=ModelSettings(name=str(base)))
+
+
 def disturb(model: Any) -> None:
     """Other trained weights than an adapter begins with, which change nothing."""
     torch.manual_seed(1)
@@ -81,13 +87,12 @@ def test_a_saved_adapter_has_the_same_logits(
     save_text_classifier(classifier, tmp_path / "adapter")
     assert not (tmp_path / "adapter" / "model.safetensors").exists()
 
-    again = saved_text_classifier(tmp_path / "adapter")
+    again = saved(tmp_path / "adapter", folders[architecture])
     torch.testing.assert_close(logits(again.model), expected, atol=1e-5, rtol=0)
     assert again.model.config.id2label == dict(enumerate(LABELS))
 
-    with_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(
-        tmp_path / "adapter", num_labels=3, pad_token_id=0
-    )
+    base = AutoModelForSequenceClassification.from_pretrained(folders[architecture], num_labels=3, pad_token_id=0)
+    with_peft = peft.PeftModel.from_pretrained(base, tmp_path / "adapter")
     torch.testing.assert_close(logits(with_peft.eval()), expected, atol=1e-5, rtol=0)
 
 
@@ -124,7 +129,7 @@ def test_what_was_drawn_is_trained_and_saved(folders: dict[str, Path], tmp_path:
     expected = logits(classifier.model.eval())
     save_text_classifier(classifier, tmp_path / "adapter")
     torch.manual_seed(99)
-    torch.testing.assert_close(logits(saved_text_classifier(tmp_path / "adapter").model), expected)
+    torch.testing.assert_close(logits(saved(tmp_path / "adapter", tmp_path / "bare").model), expected)
 
 
 def test_an_unknown_target_is_refused_with_those_there_are(folders: dict[str, Path]) -> None:
@@ -151,14 +156,30 @@ def test_an_adapter_is_no_model_to_start_from(folders: dict[str, Path], tmp_path
 
 def test_an_adapter_for_another_base_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     save_text_classifier(load(folders["bert"]), tmp_path / "adapter")
-    path = tmp_path / "adapter" / "adapter_config.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "base_model_name_or_path": str(tmp_path / "gone")}))
-    with pytest.raises(ModelError, match="which is gone"):
-        saved_text_classifier(tmp_path / "adapter")
-    path.write_text(json.dumps({**content, "base_model_name_or_path": str(folders["llama"])}))
+    with pytest.raises(ModelError, match=r"is not there: no such model folder: .*gone; give it with --base"):
+        saved(tmp_path / "adapter", tmp_path / "gone")
     with pytest.raises(ModelError, match="another model"):
+        saved(tmp_path / "adapter", folders["llama"])
+
+
+def test_the_base_is_called_by_its_hub_id_or_its_folders_name(folders: dict[str, Path], tmp_path: Path) -> None:
+    classifier = load(folders["bert"])
+    save_text_classifier(classifier, tmp_path / "adapter")
+    content = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert content["base_model_name_or_path"] == folders["bert"].name
+    with pytest.raises(ModelError, match=f"local folder {folders['bert'].name}; give that folder with --base"):
         saved_text_classifier(tmp_path / "adapter")
+    model: Any = load(folders["bert"]).model.get_base_model()
+    assert note_base(model, ModelSettings(name="org/name")) == "org/name"
+    assert note_base(model, ModelSettings(name="builtin:minilm")) == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_the_task_is_known_without_the_base(folders: dict[str, Path], tmp_path: Path) -> None:
+    tagger = load_text_classifier(
+        ModelSettings(name=str(folders["bert"])), "token_classification", LABELS, 0, LoraSettings()
+    )
+    save_text_classifier(tagger, tmp_path / "adapter")
+    assert saved(tmp_path / "adapter", folders["bert"]).task == "token_classification"
 
 
 @pytest.mark.parametrize(

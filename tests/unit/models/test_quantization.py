@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from hfscale.models import load_text_classifier, save_text_classifier, saved_text_classifier
-from hfscale.models.quantization import num_bytes, num_weights
+from hfscale.models import load_text_classifier, save_text_classifier
+from hfscale.models.quantization import bits_arguments, num_bytes, num_weights, quantized_options
 from hfscale.schemas import LoraSettings, ModelSettings, OptimSettings, QuantSettings, check_quant
 from hfscale.training import build_optimizer
 from hfscale.training.state import load_optimizer_state, optimizer_state
-from tests.unit.models.test_adapters import LABELS, SINGLE, disturb, folders, logits  # noqa: F401
+from tests.unit.models.test_adapters import LABELS, SINGLE, disturb, folders, logits, saved  # noqa: F401
 
 pytest.importorskip("peft", reason="needs the extra `peft`")
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra `quant`")
@@ -51,8 +52,30 @@ def test_a_saved_adapter_finds_its_base_in_as_many_bits(
     disturb(model)
     save_text_classifier(classifier, tmp_path / "adapter")
     assert "quantization_config" not in json.loads((tmp_path / "adapter" / "config.json").read_text())
-    again = logits(saved_text_classifier(tmp_path / "adapter").model)
-    torch.testing.assert_close(again, logits(model), atol=1e-6, rtol=0)
+    again: Any = saved(tmp_path / "adapter", folders[architecture]).model
+    torch.testing.assert_close(logits(again), logits(model), atol=1e-6, rtol=0)
+    # All weights have the same bits, and so have the logits once nothing is trained: torch multiplies a view, such as
+    # the first token of all texts, in another order where the matrix needs a gradient (`should_fold` in its LinearAlgebra).
+    model.requires_grad_(False)
+    assert torch.equal(logits(again), logits(model))
+
+
+@pytest.mark.parametrize(
+    "quant", [QuantSettings(bits=8), QuantSettings(bits=4), QuantSettings(bits=4, type="fp4", double=False)]
+)
+def test_a_quantized_folder_reloads_with_the_same_bits(
+    folders: dict[str, Path], tmp_path: Path, quant: QuantSettings  # noqa: F811
+) -> None:  # fmt: skip
+    """The options by which hfscale quantizes make a BERT that transformers saves and loads, scales and all."""
+    config = AutoConfig.from_pretrained(folders["bert"])
+    options = quantized_options(bits_arguments(config, SINGLE, quant, False))
+    model: Any = AutoModelForSequenceClassification.from_pretrained(folders["bert"], config=config, **options)
+    model.save_pretrained(tmp_path / "quantized")
+    again: Any = AutoModelForSequenceClassification.from_pretrained(tmp_path / "quantized")
+    held, expected = again.state_dict(), model.state_dict()
+    assert held.keys() == expected.keys() and all(torch.equal(held[name], expected[name]) for name in held)
+    integers = {weight.dtype for weight in held.values()} & {torch.int8, torch.uint8}
+    assert integers and torch.equal(logits(again.eval()), logits(model.eval()))
 
 
 def test_four_bits_compute_in_float32_on_a_cpu(folders: dict[str, Path]) -> None:  # noqa: F811
@@ -84,6 +107,12 @@ def test_sizes_have_the_scales(folders: dict[str, Path]) -> None:  # noqa: F811
 def test_what_can_not_be_trained_is_refused(lora: Any, random_weights: bool, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         check_quant(QuantSettings(bits=4), lora, random_weights)
+
+
+def test_dora_is_refused_on_8_bits_and_trained_on_4() -> None:
+    check_quant(QuantSettings(bits=4), LoraSettings(method="dora"), False)
+    with pytest.raises(ValueError, match=r"--lora.method dora does not work with --quant.bits 8; take --quant.bits 4"):
+        check_quant(QuantSettings(bits=8), LoraSettings(method="dora"), False)
 
 
 def test_settings_of_four_bits_have_no_effect_on_eight() -> None:
