@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from hfscale.config import parse_config
 from hfscale.errors import ModelError, SettingsError
 from hfscale.models import load_text_classifier, save_text_classifier, saved_text_classifier
 from hfscale.models.adapters import note_base
@@ -22,6 +24,13 @@ peft = pytest.importorskip("peft", reason="needs the extra `peft`")
 SINGLE: Any = "single_label_classification"
 METHODS: list[Any] = ["lora", "rslora", "dora", "pissa", "ia3"]
 LABELS = ("a", "b", "c")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of a recipe."""
+
+    lora: LoraSettings | None = None
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +198,9 @@ def test_the_task_is_known_without_the_base(folders: dict[str, Path], tmp_path: 
 def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         LoraSettings(**given)
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_methods_without_an_adapter_in_the_layers_are_refused_by_name(method: str) -> None:
+    with pytest.raises(SettingsError, match=f"lora.method must be one of .*lora.*, got {method}"):
+        parse_config(Settings, ["--lora.method", method])

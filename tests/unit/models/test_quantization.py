@@ -55,7 +55,7 @@ def test_a_saved_adapter_finds_its_base_in_as_many_bits(
     again: Any = saved(tmp_path / "adapter", folders[architecture]).model
     torch.testing.assert_close(logits(again), logits(model), atol=1e-6, rtol=0)
     # All weights have the same bits, and so have the logits once nothing is trained: torch multiplies a view, such as
-    # the first token of all texts, in another order where the matrix needs a gradient (`should_fold` in its LinearAlgebra).
+    # the first token of all texts, in another order where the matrix needs a gradient (`should_fold`).
     model.requires_grad_(False)
     assert torch.equal(logits(again), logits(model))
 
