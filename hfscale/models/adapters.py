@@ -55,6 +55,7 @@ def add_adapter(
     whole = _modules_to_save(model, new)
     torch.manual_seed(seed)
     config = adapter_config(model, settings, whole, modules_to_save=list(whole), task_type=_TASK_TYPES[head_of(task)])
+    _refuse_high_rank(linear_layers(model), config)
     with warnings.catch_warnings():  # PEFT tells of what it settles by itself, as the layout of GPT-2's weights
         warnings.simplefilter("ignore")
         try:
@@ -181,7 +182,7 @@ def adapter_config(model: Any, settings: LoraSettings, without: Collection[str],
         r=rank,
         lora_alpha=settings.alpha or 2 * rank,
         lora_dropout=settings.dropout or 0.0,
-        target_modules=_targets(linear_layers(model, without), settings, rank),
+        target_modules=_targets(linear_layers(model, without), settings),
         use_rslora=settings.method == "rslora",
         use_dora=settings.method == "dora",
         init_lora_weights="pissa" if settings.method == "pissa" else True,
@@ -189,7 +190,7 @@ def adapter_config(model: Any, settings: LoraSettings, without: Collection[str],
     )
 
 
-def _targets(layers: dict[str, tuple[int, int]], settings: LoraSettings, rank: int) -> list[str]:
+def _targets(layers: dict[str, tuple[int, int]], settings: LoraSettings) -> list[str]:
     """Full names of the layers that get an adapter."""
     if not layers:
         raise ModelError("this model has no linear layer that an adapter could stand beside; leave out --lora")
@@ -201,14 +202,19 @@ def _targets(layers: dict[str, tuple[int, int]], settings: LoraSettings, rank: i
                 f"--lora.targets: there is no linear layer {target}{hint}; there are {', '.join(kinds)}"
             )
     wanted = settings.targets or list(layers)
-    chosen = [name for name in layers if any(name == target or name.endswith(f".{target}") for target in wanted)]
-    for name in chosen:
-        if rank > min(layers[name]):
-            raise SettingsError(
-                f"--lora.r {rank} is more than layer {name} can have, {min(layers[name])} "
-                f"({layers[name][0]} x {layers[name][1]}); take less"
-            )
-    return chosen
+    return [name for name in layers if any(name == target or name.endswith(f".{target}") for target in wanted)]
+
+
+def _refuse_high_rank(layers: dict[str, tuple[int, int]], config: Any) -> None:
+    """Matrices of a higher rank than the layer's own would only cost memory."""
+    rank = getattr(config, "r", 0)  # of IA3 there is none
+    too_small = next((name for name in layers if rank > min(layers[name]) and name in config.target_modules), None)
+    if too_small is not None:
+        inputs, outputs = layers[too_small]
+        raise SettingsError(
+            f"--lora.r {rank} is more than layer {too_small} can have, {min(inputs, outputs)} ({inputs} x {outputs}); "
+            "take less"
+        )
 
 
 def _kind(name: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hfscale.hub import model_card
-from hfscale.schemas import DataSettings, ModelSettings, OptimSettings, TrainSettings
+from hfscale.schemas import DataSettings, LoraSettings, ModelSettings, OptimSettings, QuantSettings, TrainSettings
 
 RESULT: dict[str, Any] = {
     "metrics": {"accuracy": 0.91},
@@ -66,3 +66,37 @@ def test_tags_are_asked_for_by_their_words_first_tokens() -> None:
         "builtin:tickets", task="token_classification"
     )
     assert "aggregation_strategy" not in card("builtin:tickets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig(Config):
+    lora: LoraSettings
+    quant: QuantSettings | None = None
+
+
+def adapter_card(model: ModelSettings, quant: QuantSettings | None = None) -> str:
+    config = AdapterConfig(
+        model=model,
+        data=DataSettings(train="builtin:tickets"),
+        optim=OptimSettings(),
+        train=TrainSettings(output_dir="/home/someone/run"),
+        lora=LoraSettings(),
+        quant=quant,
+    )
+    return model_card(config, {**RESULT, "num_trained_parameters": 1234}, ["no", "yes"])
+
+
+def test_an_adapter_names_its_base_on_the_hub_and_its_bits() -> None:
+    text = adapter_card(ModelSettings(name="org/bert", revision="v2"), QuantSettings(bits=4))
+    metadata = yaml.safe_load(text.split("---")[1])
+    assert metadata["base_model"] == "org/bert" and metadata["library_name"] == "peft"
+    assert (
+        '"org/bert", config=config, ignore_mismatched_sizes=True, revision="v2", quantization_config=in_bits' in text
+    )
+    assert "1,234 parameters, all others frozen, in 4 bits (nf4, double quantization)" in text
+
+
+def test_an_adapter_of_a_local_model_says_that_it_must_be_given(tmp_path: Path) -> None:
+    text = adapter_card(ModelSettings(name=str(tmp_path)))
+    assert f"a local folder `{tmp_path.name}`, in place of PATH_OF_BASE" in text and str(tmp_path) not in text
+    assert "base_model" not in yaml.safe_load(text.split("---")[1]) and "bitsandbytes" not in text
