@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def check(cluster: ClusterSettings, job: JobSettings, settings: dict[str, Any]) 
         return console.say(f"estimate   none: {error}")
     _check_disk(workload, Path(job.run_folder))
     if job.gpus_per_node:
-        way = _strategy(launcher, settings["train"].get("activation_checkpointing", False))
+        adapters = None if workload.lora is None else "qlora" if workload.bits else "lora"
+        way = replace(_strategy(launcher, settings["train"].get("activation_checkpointing", False)), adapters=adapters)
         _check_gpus(cluster, job, workload, way)
 
 
