@@ -13,6 +13,7 @@ help: ## list the targets
 
 # torch comes first and alone, so that a CPU build that was chosen beforehand (or lies in pip's find-links) is kept.
 $(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV): a few minutes, 2 GB"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[quickstart,dev]'

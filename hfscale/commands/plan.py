@@ -72,7 +72,7 @@ def run(settings: argparse.Namespace) -> None:
         LaunchError: where nothing fits, after the table.
     """
     _check(settings)
-    from hfscale import files
+    from hfscale import console, files
     from hfscale.launch.plan.gpus import find_gpu
     from hfscale.launch.plan.time_and_cost import Cluster, default_nodes
 
@@ -102,10 +102,12 @@ def run(settings: argparse.Namespace) -> None:
         from hfscale.launch.plan.picture import draw
 
         draw(plan, settings.picture)
+        console.say(f"wrote      {settings.picture}", sys.stderr)
     refuse_misfit(plan)
     assert plan.recommended
     if settings.output:
         files.write_text(settings.output, accelerate_yaml(plan, plan.recommended))
+        console.say(f"wrote      {settings.output}, for accelerate launch --config_file", sys.stderr)
 
 
 def _workload(settings: argparse.Namespace, default_precision: Any) -> Any:

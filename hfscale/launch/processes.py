@@ -245,10 +245,13 @@ def _use_all_cores(environ: Mapping[str, str]) -> None:
     """
     import torch
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = int(environ.get("LOCAL_WORLD_SIZE", "1"))
+    if here > cores:
+        console.warn(f"no GPU is used: {here} processes share the {cores} cores of this machine")
     launched = "ACCELERATE_MIXED_PRECISION" in environ or "LOCAL_WORLD_SIZE" in environ
     if launched or "OMP_NUM_THREADS" not in environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // int(environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(1, cores // here))
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:

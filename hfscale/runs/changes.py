@@ -79,7 +79,7 @@ def refuse_another_run(given: dict[str, Any], saved: dict[str, Any], run: Path) 
     refused = [name for name in differing if name not in NEUTRAL]
     if refused:
         raise SettingsError(
-            f"{_other(differing, refused, run)}, and go on from this complete run there: --train.resume {run} "
+            f"{_other(differing, refused, run)}; to go on there from this complete run, add --train.resume {run} "
             f"{_allowing(refused)}"
         )
 
@@ -94,7 +94,8 @@ def _other(differing: dict[str, list[Any]], refused: list[str], where: Path) -> 
         f"{name} was {_shown(before)}, is {_shown(now)}" for name in refused[:3] for before, now in [differing[name]]
     )
     more = f", and {len(refused) - 3} more" if len(refused) > 3 else ""
-    return f"{where} was made with other settings ({shown}{more}); give those, choose another --train.output_dir"
+    way_out = "give those, or begin anew in another --train.output_dir"
+    return f"{where} was made with other settings ({shown}{more}); {way_out}"
 
 
 def _allowing(names: list[str]) -> str:

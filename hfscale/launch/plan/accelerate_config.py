@@ -40,18 +40,25 @@ def accelerate_config(plan: Plan, row: Row) -> dict[str, Any]:
     return config | {"deepspeed_config": deepspeed}
 
 
+def recipe_flags(plan: Plan, row: Row) -> str:
+    """What a recipe has to be told beside the launcher's file."""
+    flags = [f"--train.micro_batch_size {row.micro_batch_size}"]
+    if row.strategy.checkpointing:
+        flags.append("--train.activation_checkpointing true")
+    if row.strategy.adapters and plan.workload.lora is None:
+        flags += ["--lora.r 16", *(["--quant.bits 4"] if row.strategy.adapters == "qlora" else [])]
+    return " ".join(flags)
+
+
 def accelerate_yaml(plan: Plan, row: Row) -> str:
     """The file's text, with what it was planned for and what has to be set beside it."""
     way, cluster = row.strategy, plan.cluster
     lines = [
         f"# {way.title}: {plan.workload.name} on {cluster.num_gpus} x {cluster.gpu.title}, planned by hfscale",
-        f"# global batch {plan.workload.global_batch_size}, micro-batch {row.micro_batch_size}, "
-        f"{row.accumulation_steps} accumulation step(s), {plan.workload.sequence_length} tokens per sequence",
+        f"# global batch {plan.workload.global_batch_size}, {row.accumulation_steps} passes of "
+        f"{row.micro_batch_size} on each GPU, {plan.workload.sequence_length} tokens per sequence",
     ]
-    if way.checkpointing:
-        lines.append("# with --train.activation_checkpointing true")
-    if way.adapters:
-        lines.append("# with adapters, which are put into the model, not here")
+    lines.append(f"# accelerate launch --config_file THIS_FILE RECIPE {recipe_flags(plan, row)}")
     if cluster.num_nodes > 1:
         lines.append("# on each node: --machine_rank N --main_process_ip ADDRESS --main_process_port PORT")
     return "\n".join(lines) + "\n" + yaml.safe_dump(accelerate_config(plan, row), sort_keys=True)

@@ -201,18 +201,21 @@ def _recommend(rows: list[Row]) -> tuple[Row | None, str]:
             continue
         fastest = min(row.time.total for row in fitting if row.time)
         best = next(row for row in fitting if row.time and row.time.total <= fastest * _AS_FAST)
-        return best, _why(best, rows, adapters)
+        return best, _why(best, rows, adapters, best.time is not None and best.time.total <= fastest)
     return None, ""
 
 
-def _why(best: Row, rows: list[Row], adapters: bool) -> str:
+def _why(best: Row, rows: list[Row], adapters: bool, is_fastest: bool) -> str:
     kind = "adapters, since no strategy that trains all weights fits" if adapters else "all weights are trained"
     if all(row.strategy.adapters for row in rows):
         kind = "an adapter is trained, as the settings say"
     simpler = rows[: rows.index(best)]
     left = [row.strategy.title for row in simpler if not row.fits and bool(row.strategy.adapters) == adapters]
     slower = [row.strategy.title for row in simpler if row.fits]
-    reasons = [f"the fastest that fits ({kind})"]
+    rule = (
+        "the fastest that fits" if is_fastest else f"the simplest within {_AS_FAST - 1:.0%} of the fastest that fits"
+    )
+    reasons = [f"{rule} ({kind})"]
     if left:
         reasons.append(f"{', '.join(left)} {'do' if len(left) > 1 else 'does'} not fit")
     if slower:

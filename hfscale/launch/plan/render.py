@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import IO, Any
 
+from hfscale.launch.plan.accelerate_config import recipe_flags
 from hfscale.launch.plan.plan import RESERVED, Plan, Row
 from hfscale.launch.plan.timeline import PARTS
 
@@ -96,8 +97,15 @@ def print_table(plan: Plan, file: IO[str]) -> None:
         f"{cluster.peak_flops(workload.precision) / 1e12:g} TFLOPS assumed"
     )
     console.print(table)
+    say(
+        "columns    GiB per GPU at the step's highest moment, the parts of it first; largest: sequences per pass that "
+        "fit; micro: those to train with; hours and cost of the whole run"
+    )
     if plan.recommended:
-        say(f"take       {plan.recommended.strategy.title}: {plan.why}")
+        row = plan.recommended
+        host = f"; needs {row.host_bytes / 2**30:,.0f} GiB of CPU memory in each machine" if row.host_bytes else ""
+        say(f"take       {row.strategy.title}: {plan.why}{host}")
+        say(f"with       {recipe_flags(plan, row)}")
 
 
 def _cells(plan: Plan, row: Row, best: bool) -> list[str]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from hfscale import console
 from hfscale.config import parse_config
+from hfscale.data.sources import looks_like_file
 from hfscale.errors import ModelError, SettingsError
 from hfscale.launch.plan.workload import Precision, Workload
 from hfscale.network import plain_words
@@ -229,6 +231,8 @@ def _known_data(config: Any) -> tuple[int | None, int]:
 
     train = config.data.train
     if not train.startswith("builtin:") and not Path(train).expanduser().exists():
+        if looks_like_file(train):
+            console.warn(f"{train} is not here: how many examples and labels it holds is not known")
         return None, 2
     splits = data.load_splits(config.data, config.task)
     return len(splits.train), len(data.Labels.of(splits.train, config.task).names) or 1

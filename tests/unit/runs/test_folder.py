@@ -203,7 +203,7 @@ def test_a_complete_run_has_nothing_left_to_do(tmp_path: Path, accelerator: Acce
     assert "holds this run already, accuracy 0.812 after 40 steps" in message
     other = config_for(tmp_path, optim={"lr": 1e-3}, allow_changes=["optim.lr"])
     message = refusal(SettingsError, other, accelerator)
-    assert f"go on from this complete run there: --train.resume {tmp_path}" in message and "optim.lr" in message
+    assert f"to go on there from this complete run, add --train.resume {tmp_path}" in message and "optim.lr" in message
     assert "a finished run, accuracy 0.812" in refusal(
         RunFolderError, config_for(tmp_path, resume="never"), accelerator
     )

@@ -127,6 +127,21 @@ def test_what_fits_nowhere_says_what_is_needed(config: Path, capsys: Any, monkey
     assert "fits nowhere" in error and "needs GPUs of" in error
 
 
+def test_the_table_says_what_to_run(
+    config: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the CPU's memory is enough, how much of it, too."""
+    way = next(way for way in all_strategies() if way.offload_weights and way.checkpointing)
+    monkeypatch.setattr("hfscale.launch.plan.plan.all_strategies", lambda: [way])
+    main(["plan", "--model", str(config), "--sequence_length", "32", "--output", str(tmp_path / "launch.yaml")])
+    found = capsys.readouterr()
+    lines = {line.split()[0]: line for line in found.out.splitlines()}
+    assert "GiB of CPU memory in each machine" in lines["take"] and "largest: sequences per pass" in lines["columns"]
+    flags = lines["with"].split(maxsplit=1)[1]
+    assert flags == "--train.micro_batch_size 32 --train.activation_checkpointing true"
+    assert f"RECIPE {flags}" in (tmp_path / "launch.yaml").read_text() and "wrote" in found.err
+
+
 def test_nodes_share_the_gpus_evenly() -> None:
     assert [default_nodes(number) for number in (1, 7, 8, 9, 16, 12)] == [1, 1, 1, 3, 2, 2]
 
