@@ -56,11 +56,13 @@ class Runs:
         self.words += ["--train.global_batch_size", 8, "--train.micro_batch_size", 2, "--train.save_steps", 4]
         self.words += ["--train.eval_steps", 5, "--optim.lr", 5e-3]
 
-    def alone(self, name: str) -> Any:
+    def alone(self, name: str, **hooks: Any) -> Any:
         words = (*self.words, "--train.output_dir", self.folder / name)
-        return WarmRun(words, self.folder / f"{name}_log", {}).wait()
+        return WarmRun(words, self.folder / f"{name}_log{len(hooks)}", hooks).wait()
 
     def two(self, config: str, name: str, **hooks: Any) -> Any:
+        if config.startswith("zero"):  # stage 3 would keep weights as small as these whole
+            hooks["gather_small_weights"] = ""
         launcher = [sys.executable, "-m", "accelerate.commands.launch", "-q", "--main_process_port", free_port()]
         launcher += ["--config_file", ROOT / "accelerate_configs" / f"{config}.yaml"]
         launcher += ["-m", "tests.support.hooks", json.dumps(hooks)]
@@ -96,8 +98,7 @@ def assert_equal(run: Path, whole: Path, tolerance: float) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_sharded_training_is_the_same_training(runs: Runs, config: str, tmp_path: Path) -> None:
-    # Under DDP every process holds everything; stage 3 would keep weights as small as these whole.
-    hooks = {} if config == "ddp" else {"count_shares": str(tmp_path), "gather_small_weights": ""}
+    hooks = {} if config == "ddp" else {"count_shares": str(tmp_path)}  # under DDP every process holds everything
     finished = runs.two(config, config, **hooks)
     assert_done(runs.folder / config, finished)
     run, whole = runs.folder / config, runs.folder / "whole"
@@ -150,3 +151,12 @@ def test_killed_and_gone_on_with(runs: Runs, config: str) -> None:
     alone = runs.alone(f"{config}_alone")
     assert alone.returncode == 0, alone.stdout + alone.stderr
     assert_equal(runs.folder / f"{config}_alone", runs.folder / "whole", 1e-5)
+
+
+@pytest.mark.parametrize("config", ["zero2", "zero3"])
+def test_begun_by_one_process_and_gone_on_with_by_two(runs: Runs, config: str) -> None:
+    assert runs.alone(f"{config}_begun", signal_in_training=("SIGKILL", 4 * 6 + 1)).returncode == -9
+    finished = runs.two(config, f"{config}_begun")
+    assert_done(runs.folder / f"{config}_begun", finished)
+    assert "resumed    from step-000004; 10 steps in all" in finished.stdout
+    assert_equal(runs.folder / f"{config}_begun", runs.folder / "whole", 1e-5)
