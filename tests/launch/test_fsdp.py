@@ -13,7 +13,7 @@ import torch
 
 from tests.support.commands import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def train(folder: Path, kind: str, processes: int, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tests.support.commands import FINETUNE_BERT, ROOT, free_port, records, resu
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
 from tests.support.warm import WarmRun
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def node(rank: int, port: int, words: list[Any]) -> Any:
