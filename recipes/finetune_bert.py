@@ -14,11 +14,10 @@
     python recipes/finetune_bert.py --task token_classification --data.train train.txt --train.output_dir runs/tags
     python recipes/finetune_bert.py --task question_answering --data.train squad.json --train.output_dir runs/answers
 
-    # a small adapter beside weights in 4 bits; two processes, on two GPUs or on a CPU
-    python recipes/finetune_bert.py --lora.r 8 --quant.bits 4 --optim.lr 1e-3 --train.output_dir runs/qlora
+    # two processes, on two GPUs or on a CPU
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/finetune_bert.py
 
-`--help` explains every setting; `--print_config` shows what a command would run.
+`--help` explains every setting, `--lora.help` those of adapters; `--print_config` shows what a command would run.
 """
 
 from dataclasses import dataclass, field
@@ -46,6 +45,7 @@ class Config:
     model: ClassifierModelSettings = field(default_factory=lambda: ClassifierModelSettings(name="builtin:minilm"))
     lora: LoraSettings | None = None
     quant: QuantSettings | None = None
+    """A small adapter instead of all weights (`--lora.r 8`), beside weights in few bits (`--quant.bits 4`)."""
     data: DataSettings = field(default_factory=lambda: DataSettings(train="builtin:tickets"))
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-4))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_bert"))

@@ -7,17 +7,21 @@ import pytest
 from tests.support.commands import ROOT, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = README + (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+PAGES = README + "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("recipes.md", "chat.md"))
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
 def test_settings_exist() -> None:
-    known = {
-        name for recipe in RECIPES for name in re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", run(recipe, "--help").stdout)
-    }
+    known = set()
+    for recipe in RECIPES:
+        shown = run(recipe, "--help").stdout
+        blocks = re.findall(r"^ *--([a-z]+)\.help", shown, re.MULTILINE)  # those that a run has only where asked for
+        pages = [shown, *(run(recipe, f"--{block}.help").stdout for block in blocks)]
+        known |= {name for page in pages for name in re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", page)}
     known |= {"config_file", "num_processes", "index-url"}  # of accelerate and pip
     for command in ("predict", "plan"):
         known |= set(re.findall(r"--([a-z_]+)", run("-m", "hfscale", command, "--help").stdout))
+    known |= set(re.findall(r"--([a-z-]+)", run("-m", "hfscale", "slurm", "submit", "--help").stdout))
     for benchmark in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'"--([a-z_]+)"', benchmark.read_text(encoding="utf-8")))
     named = set(re.findall(r"--([a-z][a-z_.-]*[a-z])", PAGES))
