@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,14 @@ class Jobs:
     def said(self, name: str) -> str:
         """All logs of a run."""
         return self.hfscale("logs", self.folder / name).stdout
+
+    def when_saved(self, name: str, action: Callable[[], Any], step: int = 4, seconds: float = 300) -> Future[None]:
+        """Do something to a run as soon as it has a checkpoint of that step, while other jobs are being submitted."""
+        pool = ThreadPoolExecutor(1)
+        try:
+            return pool.submit(self.disturb, {name: action}, step, seconds)
+        finally:
+            pool.shutdown(wait=False)
 
     def disturb(self, disturbances: dict[str, Callable[[], Any]], step: int = 4, seconds: float = 300) -> None:
         """Do something to each run as soon as it has a checkpoint of that step."""

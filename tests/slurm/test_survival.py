@@ -51,10 +51,7 @@ def undisturbed(jobs: Jobs) -> Path:
 def test_told_to_stop(jobs: Jobs, undisturbed: Path) -> None:
     """By USR1, scontrol, a job of a better partition, and the time limit: saved, queued again, and the same bits."""
     options = {"usr1": [], "requeued": [], "preempted": ["--partition", "low"], "limit": ["--time", "2:00"]}
-    numbers = {
-        name: jobs.submit(name, "--nodes", 2, *more, model="dropout", slow_steps=4.0 if name == "limit" else 1.0)
-        for name, more in options.items()
-    }
+    numbers: dict[str, str] = {}
     call = jobs.cluster.call
 
     def preempt() -> None:
@@ -66,7 +63,14 @@ def test_told_to_stop(jobs: Jobs, undisturbed: Path) -> None:
         "requeued": lambda: call("scontrol", "requeue", numbers["requeued"]),
         "preempted": preempt,
     }
-    jobs.disturb(actions)
+    disturbed = []
+    for name, more in options.items():
+        slow = 4.0 if name == "limit" else 1.0
+        numbers[name] = jobs.submit(name, "--nodes", 2, *more, model="dropout", slow_steps=slow)
+        if name in actions:
+            disturbed.append(jobs.when_saved(name, actions[name]))
+    for each in disturbed:
+        each.result()
     for name, number in numbers.items():
         job = jobs.cluster.wait(number, "COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "PREEMPTED", seconds=300)
         assert job["JobState"] == "COMPLETED", f"{name}: {jobs.said(name)}"

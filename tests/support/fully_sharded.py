@@ -9,6 +9,7 @@ to `state.pt`; with `resume` it begins with the state of another such run.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,9 @@ def main(settings: dict[str, Any]) -> None:
     if accelerator.is_main_process:
         known = {name: weights[name].clone() for name, _ in model.named_parameters()}
         torch.save({"losses": losses, "norms": norms, "weights": known, "shares": shares}, folder / "found.pt")
-    accelerator.end_training()
+    accelerator.wait_for_everyone()
 
 
 if __name__ == "__main__":
     main(json.loads(sys.argv[1]))
+    os._exit(0)  # a thread of gloo may abort a process that ends in its own time
