@@ -22,7 +22,7 @@ _FORWARD = """\
 forward() {
     [[ $1 == USR1 ]] && warned=yes
     while kill -0 "$step" 2>/dev/null; do
-        scancel --signal=USR1 "$SLURM_JOB_ID"
+        scancel --signal=USR1 "$job"
         sleep 5
     done &
 }
@@ -59,12 +59,12 @@ fi"""
 
 _REQUEUE = """\
 # Back into the queue, unless somebody cancelled the job or Slurm is about to do the same by itself.
-state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
+state=$(squeue --noheader --jobs="$job" --format=%T)
 if [[ $warned == yes || $state == RUNNING ]]; then
     if [[ ${{SLURM_RESTART_COUNT:-0}} -ge {max_restarts} ]]; then
         echo "not started again: it has been {max_restarts} times" >&2
     else
-        scontrol requeue "$SLURM_JOB_ID" && sleep 60 # Slurm ends this script
+        scontrol requeue "$job" && sleep 60 # Slurm ends this script
     fi
 fi
 exit 75"""
@@ -138,6 +138,8 @@ def _where(job: JobSettings) -> Iterator[str]:
     yield "export -f choose_run"
     yield "choose_run"
     yield f"processes={job.nodes * job.processes}"
+    yield "# The last task of an array has the array's own number, which means all of its tasks."
+    yield f"job={'${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID' if job.tasks else '$SLURM_JOB_ID'}"
     yield "# Each start has its own folder for how its processes ended: an earlier one may live on, on a lost node."
     yield "export HFSCALE_ENDED=$run/slurm/ended/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"
     yield 'mkdir -p -- "$HFSCALE_ENDED"'

@@ -25,6 +25,8 @@ choose_run() {
 export -f choose_run
 choose_run
 processes=2
+# The last task of an array has the array's own number, which means all of its tasks.
+job=$SLURM_JOB_ID
 # Each start has its own folder for how its processes ended: an earlier one may live on, on a lost node.
 export HFSCALE_ENDED=$run/slurm/ended/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
 mkdir -p -- "$HFSCALE_ENDED"
@@ -60,7 +62,7 @@ step=0 warned=no
 forward() {
     [[ $1 == USR1 ]] && warned=yes
     while kill -0 "$step" 2>/dev/null; do
-        scancel --signal=USR1 "$SLURM_JOB_ID"
+        scancel --signal=USR1 "$job"
         sleep 5
     done &
 }
@@ -98,12 +100,12 @@ if [[ $asked == no || $answers -ne $processes ]]; then
 fi
 
 # Back into the queue, unless somebody cancelled the job or Slurm is about to do the same by itself.
-state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
+state=$(squeue --noheader --jobs="$job" --format=%T)
 if [[ $warned == yes || $state == RUNNING ]]; then
     if [[ ${SLURM_RESTART_COUNT:-0} -ge 100 ]]; then
         echo "not started again: it has been 100 times" >&2
     else
-        scontrol requeue "$SLURM_JOB_ID" && sleep 60 # Slurm ends this script
+        scontrol requeue "$job" && sleep 60 # Slurm ends this script
     fi
 fi
 exit 75
