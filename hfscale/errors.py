@@ -166,8 +166,9 @@ def _saying_how_it_ended() -> Generator[None]:
     finally:
         folder = os.environ.get("HFSCALE_ENDED")
         if folder:
-            with contextlib.suppress(OSError), open(os.path.join(folder, os.environ.get("RANK", "0")), "w") as file:
-                file.write(f"{status}\n{' '.join(reason.split())}\n")
+            text = f"{status}\n{' '.join(reason.split())}\n".encode(errors="backslashreplace")
+            with contextlib.suppress(OSError), open(os.path.join(folder, os.environ.get("RANK", "0")), "wb") as file:
+                file.write(text)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +57,14 @@ def add_parser(commands: Any) -> None:
 
 
 def _stages(settings: argparse.Namespace) -> list[tuple[Any, Any, dict[str, Any]]]:
-    """(cluster, job, settings of the recipe) of each part between two `--then`; Slurm's flags hold for all of them."""
+    """(cluster, job, settings of the recipe) of each part between two `--then`; Slurm's flags hold for all of them.
+
+    The recipe is asked about the settings of every task of an array.
+    """
     from hfscale.slurm.preflight import recipe_settings
 
+    tasks = _tasks(settings.vary)
+    varied = list(tasks.values()) if tasks else [[]]
     stages = []
     words = settings.more
     cuts = [-1, *(i for i, word in enumerate(words) if word == _THEN), len(words)]
@@ -67,17 +74,21 @@ def _stages(settings: argparse.Namespace) -> list[tuple[Any, Any, dict[str, Any]
             raise SettingsError("which recipe? hfscale slurm submit recipes/finetune_bert.py ...")
         if command[0].startswith("-"):
             raise SettingsError(f"the recipe comes before its settings, not {command[0]}")
-        stages.append((command, recipe_settings(command)))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = list(pool.map(recipe_settings, ([*command, *words] for words in varied)))
+        stages.append((command, found[0]))
     folders = [found["train"]["output_dir"] for _, found in stages]
     if len(set(folders)) < len(folders):
         raise SettingsError("two of the jobs have one train.output_dir; give each its own")
     return [
-        (*_settings(settings, command, folder), found)
+        (*_settings(settings, command, folder, tasks), found)
         for (command, found), folder in zip(stages, folders, strict=True)
     ]
 
 
-def _settings(settings: argparse.Namespace, command: list[str], folder: str) -> tuple[Any, Any]:
+def _settings(
+    settings: argparse.Namespace, command: list[str], folder: str, tasks: dict[str, list[str]] | None
+) -> tuple[Any, Any]:
     from hfscale.config import parse_config
     from hfscale.schemas.slurm import ClusterSettings, JobSettings
 
@@ -94,7 +105,6 @@ def _settings(settings: argparse.Namespace, command: list[str], folder: str) -> 
     cluster = parse_config(ClusterSettings, [*([f"--config={path}"] if path else []), *own])
     given.setdefault("name", Path(command[0]).stem)
     try:
-        tasks = _tasks(settings.vary)
         return cluster, JobSettings(command=command, run_folder=folder, tasks=tasks, **given)
     except ValueError as error:
         raise SettingsError(str(error)) from None
@@ -104,15 +114,20 @@ def _tasks(varied: list[str]) -> dict[str, list[str]] | None:
     """The runs of an array by the name of their folder: each value of each key with each of the others."""
     if not varied:
         return None
-    axes = []
+    axes: list[list[tuple[str, str]]] = []
     for text in varied:
         key, equals, values = text.partition("=")
         if not (key and equals and all(values.split(","))):
             raise SettingsError(f"--vary {text}: write KEY=A,B,... as in train.seed=0,1,2")
+        if key == "train.output_dir" or any(axis[0][0] == key for axis in axes):
+            why = "is given twice" if key != "train.output_dir" else "is each run's own, in the folder of the array"
+            raise SettingsError(f"--vary {text}: {key} {why}")
         axes.append([(key, value) for value in values.split(",")])
-    tasks = {}
+    tasks: dict[str, list[str]] = {}
     for chosen in itertools.product(*axes):
         name = "_".join(f"{key.rpartition('.')[2]}-{value.replace('/', '-')}" for key, value in chosen)
+        if name in tasks:
+            raise SettingsError(f"--vary: two runs would have the folder {name}; give values that differ in their names")
         tasks[name] = [word for key, value in chosen for word in (f"--{key}", value)]
     return tasks
 
@@ -133,6 +148,7 @@ def _submit(settings: argparse.Namespace) -> None:
     call("sinfo", "--version")
     stages = _stages(settings)
     for stage in stages:
+        jobs.refuse_taken(stage[1])
         preflight.check(*stage)
     after = None
     for cluster, job, _ in stages:
@@ -162,7 +178,7 @@ def _cancel(settings: argparse.Namespace) -> None:
     from hfscale import console
     from hfscale.slurm import jobs
 
-    console.say(f"{'cancelled':<11}job {jobs.cancel(settings.folders[0])}; what was saved stays")
+    console.say(f"{'cancelled':<11}{jobs.cancel(settings.folders[0])}; what was saved stays")
 
 
 def _results(settings: argparse.Namespace) -> None:

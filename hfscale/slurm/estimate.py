@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -16,9 +18,11 @@ from hfscale.launch.plan.strategies import Strategy
 from hfscale.launch.plan.workload import Workload
 from hfscale.schemas.slurm import ClusterSettings, JobSettings
 from hfscale.slurm.client import seconds
+from hfscale.training.checkpoint_files import checkpoint_folders
 
-_ON_DISK = 2 * (4 + 8) + 2 * 4
-"""Bytes per weight at most: two checkpoints of float32 weights with AdamW's moments, the best and the last model."""
+_CHECKPOINT = 4 + 8
+"""Bytes per weight at most: float32 weights with AdamW's moments."""
+_MODEL = 4
 
 
 def check(cluster: ClusterSettings, job: JobSettings, settings: dict[str, Any]) -> None:
@@ -39,23 +43,41 @@ def check(cluster: ClusterSettings, job: JobSettings, settings: dict[str, Any]) 
         workload = recipe_workload(Path(job.command[0]), job.command[1:], precision, None)
     except (SettingsError, ModelError) as error:  # the recipe has taken its settings: they are not at fault
         return console.say(f"estimate   none: {error}")
-    _check_disk(workload, Path(job.run_folder))
+    _check_disk(workload, job)
     if job.gpus_per_node:
         adapters = None if workload.lora is None else "qlora" if workload.bits else "lora"
         way = replace(_strategy(launcher, settings["train"].get("activation_checkpointing", False)), adapters=adapters)
         _check_gpus(cluster, job, workload, way)
 
 
-def _check_disk(workload: Workload, folder: Path) -> None:
-    from hfscale.launch.plan.architecture import num_parameters
-
-    need, free = _ON_DISK * num_parameters(workload), shutil.disk_usage(folder).free
+def _check_disk(workload: Workload, job: JobSettings) -> None:
+    """Two checkpoints, the old and the new, beside the best and the last model; one is there where a run goes on."""
+    folder, weights = Path(job.run_folder), _saved_weights(workload)
+    runs = [Path(job.folder(task)) for task in job.tasks or [None]]
+    checkpoints = sum(1 if checkpoint_folders(run) else 2 for run in runs)
+    need = weights * (checkpoints * _CHECKPOINT + 2 * len(runs) * _MODEL)
+    free = shutil.disk_usage(folder).free
     if free < need:
         raise RunFolderError(
             f"the disk of {folder} has {_gib(free)} free; checkpoints and models take up to {_gib(need)}; make room "
             "or choose another --train.output_dir"
         )
     console.say(f"disk       {_gib(need)} needed at most, {_gib(free)} free")
+
+
+def _saved_weights(workload: Workload) -> int:
+    """How many weights a checkpoint holds: all, or those that are trained beside an adapter's base."""
+    import torch
+
+    from hfscale.launch.plan.adapters import add_adapter
+    from hfscale.launch.plan.architecture import build_model, num_parameters
+
+    if workload.lora is None:
+        return num_parameters(workload)
+    with torch.device("meta"):
+        model = build_model(workload, copy.deepcopy(workload.config), torch.float32)
+        add_adapter(model, workload.lora, train_head=not workload.is_language_model)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _check_gpus(cluster: ClusterSettings, job: JobSettings, workload: Workload, way: Strategy) -> None:
@@ -109,8 +131,10 @@ def _launcher_settings(path: str | None) -> dict[str, Any]:
 def _strategy(launcher: dict[str, Any], checkpointing: bool) -> Strategy:
     """What the launcher's settings come to."""
     kind = str(launcher.get("distributed_type", "")).upper()
-    zero = launcher.get("deepspeed_config", {}) if kind == "DEEPSPEED" else {}
-    stage: Any = 3 if kind == "FSDP" else int(zero.get("zero_stage", 0))
+    zero = _zero_settings(launcher) if kind == "DEEPSPEED" else {}
+    stage: Any = {"FSDP": 3, "DEEPSPEED": zero.get("zero_stage", 2)}.get(kind, 0)
+    if kind == "DEEPSPEED" and stage not in (1, 2, 3):
+        raise SettingsError(f"--accelerate-config: zero_stage is {stage}, not 1, 2 or 3")
     return Strategy(
         name=f"ZeRO-{stage}" if zero else "FSDP2" if stage else "DDP",
         zero_stage=stage,
@@ -118,6 +142,22 @@ def _strategy(launcher: dict[str, Any], checkpointing: bool) -> Strategy:
         offload_weights=zero.get("offload_param_device") == "cpu",
         checkpointing=checkpointing,
     )
+
+
+def _zero_settings(launcher: dict[str, Any]) -> dict[str, Any]:
+    """DeepSpeed's, in the launcher's words."""
+    zero = launcher.get("deepspeed_config") or {}
+    if not isinstance(zero, dict):
+        raise SettingsError("--accelerate-config: deepspeed_config holds no settings")
+    path = zero.get("deepspeed_config_file")
+    if path is None:
+        return zero
+    try:
+        own = json.loads(Path(path).read_text(encoding="utf-8"))["zero_optimization"]
+        devices = {name: own.get(name, {}).get("device") for name in ("offload_optimizer", "offload_param")}
+        return {"zero_stage": own.get("stage"), **{f"{name}_device": device for name, device in devices.items()}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise SettingsError(f"deepspeed_config_file {path} holds no zero_optimization") from None
 
 
 def _gib(size: float) -> str:

@@ -2,7 +2,7 @@
 
 RUN/slurm/
 |-- job.sh                 the batch script
-|-- job.json               the job's number
+|-- job.json               the job's number; in the folder around an array's runs, their names
 |-- job.log                what the script says; node-*.log has what the processes say
 `-- ended/JOB.RESTART/     how each process of each start ended: exit status and reason, one file per rank
 """
@@ -22,7 +22,9 @@ from hfscale.slurm.client import GONE, call, job_facts
 from hfscale.slurm.script import render
 
 _LIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD")
-_WHY = {"75": "told to stop, and saved", "lost": "another process of the run had ended"}
+_LOST = "another process of the run had ended"
+_FOLLOW = ("75", "lost", "0")
+"""How processes end that don't explain how the others did, the more telling first."""
 
 
 class Start(NamedTuple):
@@ -46,10 +48,8 @@ class Job(NamedTuple):
 def submit(cluster: ClusterSettings, job: JobSettings, after: str | None = None) -> str:
     """Put the script into the run folder and submit it; its number. `after`: a job that has to succeed before."""
     home = Path(job.run_folder) / "slurm"
-    for task in job.tasks or [None]:
+    for task in [None, *(job.tasks or [])]:
         (Path(job.folder(task)) / "slurm").mkdir(parents=True, exist_ok=True)
-        _refuse_live(Path(job.folder(task)))
-    home.mkdir(parents=True, exist_ok=True)
     write_text(home / "job.sh", render(cluster, job))
     words = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
     number = call("sbatch", "--parsable", *words, str(home / "job.sh")).split(";")[0]
@@ -57,18 +57,29 @@ def submit(cluster: ClusterSettings, job: JobSettings, after: str | None = None)
         of_task = number if task is None else f"{number}_{index}"
         write_json(Path(job.folder(task)) / "slurm" / "job.json", {"job": of_task})
     if job.tasks:
-        write_json(home / "job.json", {"job": number, "tasks": list(job.tasks)})
+        earlier = _record(Path(job.run_folder))["tasks"] if (home / "job.json").is_file() else []
+        write_json(home / "job.json", {"tasks": list(dict.fromkeys([*earlier, *job.tasks]))})
     return number
 
 
-def _refuse_live(folder: Path) -> None:
-    if (folder / "slurm" / "job.json").is_file():
-        number = _record(folder)["job"]
-        if job_facts(number)["JobState"] in _LIVE:
-            raise RunFolderError(
-                f"{folder} has a job already, {number}; choose another --train.output_dir, or `hfscale slurm cancel "
-                f"{folder}` first"
-            )
+def refuse_taken(job: JobSettings) -> None:
+    """Two jobs must not have one run folder.
+
+    Raises:
+        RunFolderError: where a folder of the job has one that waits or runs, or belongs to the other kind of job.
+    """
+    whole = Path(job.run_folder)
+    if (whole / "slurm" / "job.json").is_file() and ("tasks" in _record(whole)) != (job.tasks is not None):
+        kind = "a single run" if job.tasks is not None else "an array's runs"
+        raise RunFolderError(f"{whole} holds {kind}; choose another --train.output_dir")
+    for folder in (Path(job.folder(task)) for task in job.tasks or [None]):
+        if (folder / "slurm" / "job.json").is_file():
+            number = _record(folder)["job"]
+            if job_facts(number)["JobState"] in _LIVE:
+                raise RunFolderError(
+                    f"{folder} has a job already, {number}; choose another --train.output_dir, or `hfscale slurm "
+                    f"cancel {folder}` first"
+                )
 
 
 def jobs_of(folder: Path) -> list[Job]:
@@ -80,12 +91,7 @@ def jobs_of(folder: Path) -> list[Job]:
     record = _record(folder)
     if "tasks" not in record:
         return [Job(record["job"], folder)]
-    return [Job(f"{record['job']}_{index}", folder / task) for index, task in enumerate(record["tasks"])]
-
-
-def number_of(folder: Path) -> str:
-    """The number of the whole job."""
-    return _record(folder)["job"]
+    return [Job(_record(folder / task)["job"], folder / task) for task in record["tasks"]]
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -122,13 +128,10 @@ def _state(facts: dict[str, str]) -> str:
 
 
 def _reason(start: Start) -> str:
-    if start.status == "0":
-        return "done"
-    return (
-        f"exit status {start.status}: {_WHY.get(start.status) or start.reason or 'see the logs'}"
-        if (start.status != "lost")
-        else _WHY["lost"]
-    )
+    if start.status in ("0", "lost"):
+        return "done" if start.status == "0" else _LOST
+    why = "told to stop, and saved" if start.status == "75" else start.reason or "see the logs"
+    return f"exit status {start.status}: {why}"
 
 
 def starts(folder: Path) -> list[Start]:
@@ -137,19 +140,15 @@ def starts(folder: Path) -> list[Start]:
     found = []
     for path in (folder / "slurm" / "ended").glob("*.*"):
         said = [_said(file) for file in sorted(path.glob("[0-9]*"), key=lambda file: int(file.name))]
-        if said and ("_" in number or path.name.split(".")[0] == number):
-            status, reason = min(
-                said, key=lambda each: ("0", "lost", "75").index(each[0]) + 1 if each[0] in _FOLLOW else 0
-            )
-            found.append(Start(int(path.name.split(".")[1]), status, reason))
+        job, _, restart = path.name.rpartition(".")
+        if said and job == number:
+            status, reason = min(said, key=lambda each: _FOLLOW.index(each[0]) if each[0] in _FOLLOW else -1)
+            found.append(Start(int(restart), status, reason))
     return sorted(found)
 
 
-_FOLLOW = ("0", "lost", "75")
-
-
 def _said(file: Path) -> tuple[str, str]:
-    status, _, reason = file.read_text(encoding="utf-8").partition("\n")
+    status, _, reason = file.read_text(encoding="utf-8", errors="replace").partition("\n")
     return status, reason.strip()
 
 
@@ -166,7 +165,7 @@ def logs_of(folder: Path) -> list[Path]:
     home = folder / "slurm"
     above = folder.parent / "slurm"  # an array's tasks share the folder for what the script says
     number = _record(folder)["job"]
-    own = above / f"job-{number.split('_')[1]}.log" if "_" in number else home / "job.log"
+    own = above / f"job-{number}.log" if "_" in number else home / "job.log"
     nodes = sorted(home.glob("node-*.log"), key=lambda path: int(re.sub(r"\D", "", path.stem)))
     return [path for path in (own, *nodes) if path.is_file()]
 
@@ -179,7 +178,7 @@ def _last_line(folder: Path) -> str:
 
 
 def cancel(folder: Path) -> str:
-    """End the job of a run folder; the run saves first. Its number."""
-    number = _record(folder)["job"]
-    call("scancel", number)
-    return number
+    """End the job of a run folder, or those of an array's runs; each run saves first. The numbers."""
+    numbers = [job.number for job in jobs_of(folder)]
+    call("scancel", *numbers)
+    return ", ".join(numbers)

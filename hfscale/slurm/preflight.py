@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def check(cluster: ClusterSettings, job: JobSettings, settings: dict[str, Any]) 
     _check_folder(Path(job.run_folder))
     estimate.check(cluster, job, settings)
     if cluster.try_node:
-        _try_node(cluster)
+        _try_node(cluster, job)
 
 
 def _check_partition(cluster: ClusterSettings, job: JobSettings) -> None:
@@ -101,7 +102,7 @@ def _check_environment(cluster: ClusterSettings) -> None:
     """hfscale and the launcher are there; a container's and a module's are known on a node alone."""
     if cluster.container or cluster.modules or not cluster.venv:
         return
-    python = Path(cluster.venv).expanduser() / "bin" / "python"
+    python = Path(os.path.expandvars(cluster.venv)).expanduser() / "bin" / "python"
     if not python.is_file():
         raise LaunchError(f"venv {cluster.venv} has no bin/python; make it, or name another in the cluster's settings")
     words = [str(python), "-c", "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"]
@@ -109,14 +110,16 @@ def _check_environment(cluster: ClusterSettings) -> None:
         raise LaunchError(f"venv {cluster.venv} lacks hfscale, accelerate or torch: {python} -m pip install hfscale")
 
 
-def _try_node(cluster: ClusterSettings) -> None:
+def _try_node(cluster: ClusterSettings, job: JobSettings) -> None:
     """Import what the run imports on a node: drivers, modules and containers there are not those of the login node."""
     chosen = ("partition", "account", "qos", "constraint")
     flags = [f"--{name}={getattr(cluster, name)}" for name in chosen if getattr(cluster, name)]
+    if job.gpus_per_node:  # partitions of GPUs often take no job that asks for none
+        flags.append(f"--gpus-per-node={cluster.gpu_type + ':' if cluster.gpu_type else ''}1")
     lines = [*environment(cluster), "python -c 'import accelerate, hfscale, torch'"]
     words = ["--quiet", "--nodes=1", "--ntasks=1", "--time=5", f"--immediate={_PATIENCE}", *flags]
     try:
-        call("srun", *words, *container_options(cluster), "bash", "-c", "\n".join(lines), seconds=_PATIENCE + 300)
+        call("srun", *words, *map(os.path.expandvars, container_options(cluster)), "bash", "-c", "\n".join(lines), seconds=_PATIENCE + 300)
     except LaunchError as error:
         if _BUSY.search(str(error)):
             return console.say(f"node       not tried: none was free within {_PATIENCE} seconds")

@@ -31,8 +31,8 @@ def table(folders: list[Path]) -> str:
             result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        numbers = {name: value for name, value in result["metrics"].items() if isinstance(value, (int, float))}
-        found[folder] = {"steps": result["steps"], **numbers}
+        numbers = {name: value for name, value in result.get("metrics", {}).items() if isinstance(value, (int, float))}
+        found[folder] = {**({"steps": result["steps"]} if "steps" in result else {}), **numbers}
     if not found:
         raise RunFolderError(f"no result yet in {', '.join(map(str, folders))}")
     names = list(dict.fromkeys(name for values in found.values() for name in values))

@@ -6,6 +6,7 @@ process leaves its own in the folder `$HFSCALE_ENDED` (see `hfscale.errors.one_l
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -20,7 +21,6 @@ _HEAD = """\
 _FORWARD = """\
 # Say it again until the run has ended: a process that is still importing can't hear it yet.
 forward() {
-    [[ $1 == USR1 ]] && warned=yes
     while kill -0 "$step" 2>/dev/null; do
         scancel --signal=USR1 "$job"
         sleep 5
@@ -48,7 +48,7 @@ for file in "$HFSCALE_ENDED"/*; do
         0) ;;
         75) asked=yes ;;
         lost) lost=yes ;;
-        *) exit "$said" ;;
+        *) exit "${said:-1}" ;;
     esac
 done
 if [[ $asked == no || $answers -ne $processes ]]; then
@@ -60,7 +60,7 @@ fi"""
 _REQUEUE = """\
 # Back into the queue, unless somebody cancelled the job or Slurm is about to do the same by itself.
 state=$(squeue --noheader --jobs="$job" --format=%T)
-if [[ $warned == yes || $state == RUNNING ]]; then
+if [[ $state == RUNNING ]]; then
     if [[ ${{SLURM_RESTART_COUNT:-0}} -ge {max_restarts} ]]; then
         echo "not started again: it has been {max_restarts} times" >&2
     else
@@ -77,7 +77,7 @@ def render(cluster: ClusterSettings, job: JobSettings) -> str:
         "\n".join(_where(job)),
         "\n".join(environment(cluster)),
         "\n".join(_on_a_node(cluster, job)),
-        "step=0 warned=no\n" + _FORWARD,
+        "step=0\n" + _FORWARD,
         f"{_srun(cluster, job)} &\n{_WAIT}",
         _END,
         _REQUEUE.format(max_restarts=cluster.max_restarts),
@@ -88,7 +88,7 @@ def render(cluster: ClusterSettings, job: JobSettings) -> str:
 def _directives(cluster: ClusterSettings, job: JobSettings) -> Iterator[str]:
     gpus = f"{cluster.gpu_type}:{job.gpus_per_node}" if cluster.gpu_type else job.gpus_per_node
     array = f"0-{len(job.tasks) - 1}" + (f"%{job.at_once}" if job.at_once else "") if job.tasks else None
-    log = job.run_folder.replace("%", "%%") + ("/slurm/job-%a.log" if job.tasks else "/slurm/job.log")
+    log = job.run_folder.replace("%", "%%") + ("/slurm/job-%A_%a.log" if job.tasks else "/slurm/job.log")
     lines = [
         ("what squeue calls it", "job-name", job.name),
         ("one run for each number", "array", array),
@@ -141,7 +141,7 @@ def _where(job: JobSettings) -> Iterator[str]:
     yield "# The last task of an array has the array's own number, which means all of its tasks."
     yield f"job={'${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID' if job.tasks else '$SLURM_JOB_ID'}"
     yield "# Each start has its own folder for how its processes ended: an earlier one may live on, on a lost node."
-    yield "export HFSCALE_ENDED=$run/slurm/ended/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"
+    yield "export HFSCALE_ENDED=$run/slurm/ended/$job.${SLURM_RESTART_COUNT:-0}"
     yield 'mkdir -p -- "$HFSCALE_ENDED"'
     yield "# The first node of the job, and a port that no other job of the node has."
     yield 'HEAD_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
@@ -153,14 +153,21 @@ def environment(cluster: ClusterSettings) -> Iterator[str]:
     """Lines that set up what a run needs, in the batch script and for a trial on a node."""
     if cluster.modules:
         yield "# Modules come with the variables that srun hands on."
-        yield f"module load {shlex.join(cluster.modules)}"
+        yield f"module load {shlex.join(cluster.modules)} || exit 2"
     if cluster.venv:
         yield "# The environment that hfscale is installed in."
         yield "# shellcheck source=/dev/null"
-        yield f"source {shlex.quote(cluster.venv.rstrip('/') + '/bin/activate')} || exit 2"
+        yield f"source {_expanded(cluster.venv.rstrip('/') + '/bin/activate')} || exit 2"
     for variable in cluster.variables or []:
         name, _, value = variable.partition("=")
-        yield f"export {name}={shlex.quote(value)}"
+        yield f"export {name}={_expanded(value)}"
+
+
+def _expanded(text: str) -> str:
+    """A word in which a node fills in `~/` and `$NAME`, and nothing else."""
+    begin, text = ("~/", text[2:]) if text.startswith("~/") else ("", text)
+    parts = re.split(r"(\$(?:\w+|\{\w+\}))", text)  # every second one is a name
+    return begin + ("".join(f'"{part}"' if i % 2 else shlex.quote(part) for i, part in enumerate(parts) if part) or "''")
 
 
 def _on_a_node(cluster: ClusterSettings, job: JobSettings) -> Iterator[str]:
@@ -171,7 +178,7 @@ def _on_a_node(cluster: ClusterSettings, job: JobSettings) -> Iterator[str]:
     yield "    trap : TERM"
     yield "    choose_run"
     if cluster.scratch:
-        yield f"    export TMPDIR={shlex.quote(cluster.scratch.rstrip('/'))}/$SLURM_JOB_ID"
+        yield f"    export TMPDIR={_expanded(cluster.scratch.rstrip('/'))}/$SLURM_JOB_ID"
         yield '    mkdir -p -- "$TMPDIR"'
     words = list(_launcher(job))
     yield "    accelerate launch \\"
@@ -219,7 +226,7 @@ def _srun(cluster: ClusterSettings, job: JobSettings) -> str:
     log = '--output="${run//%/%%}/slurm/node-%t.log"'
     cpus = '--cpus-per-task="$SLURM_CPUS_PER_TASK" ' if cluster.cpus_per_node else ""
     lines.append(f"{log} \\\n    {cpus}--cpu-bind=cores{' --gpu-bind=none' if job.gpus_per_node else ''}")
-    lines += map(shlex.quote, container_options(cluster))
+    lines += map(_expanded, container_options(cluster))
     return " \\\n    ".join([*lines, "bash -c on_node"])
 
 

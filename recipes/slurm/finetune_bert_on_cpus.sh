@@ -28,7 +28,7 @@ processes=2
 # The last task of an array has the array's own number, which means all of its tasks.
 job=$SLURM_JOB_ID
 # Each start has its own folder for how its processes ended: an earlier one may live on, on a lost node.
-export HFSCALE_ENDED=$run/slurm/ended/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+export HFSCALE_ENDED=$run/slurm/ended/$job.${SLURM_RESTART_COUNT:-0}
 mkdir -p -- "$HFSCALE_ENDED"
 # The first node of the job, and a port that no other job of the node has.
 HEAD_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -57,10 +57,9 @@ on_node() {
 }
 export -f on_node
 
-step=0 warned=no
+step=0
 # Say it again until the run has ended: a process that is still importing can't hear it yet.
 forward() {
-    [[ $1 == USR1 ]] && warned=yes
     while kill -0 "$step" 2>/dev/null; do
         scancel --signal=USR1 "$job"
         sleep 5
@@ -90,7 +89,7 @@ for file in "$HFSCALE_ENDED"/*; do
         0) ;;
         75) asked=yes ;;
         lost) lost=yes ;;
-        *) exit "$said" ;;
+        *) exit "${said:-1}" ;;
     esac
 done
 if [[ $asked == no || $answers -ne $processes ]]; then
@@ -101,7 +100,7 @@ fi
 
 # Back into the queue, unless somebody cancelled the job or Slurm is about to do the same by itself.
 state=$(squeue --noheader --jobs="$job" --format=%T)
-if [[ $warned == yes || $state == RUNNING ]]; then
+if [[ $state == RUNNING ]]; then
     if [[ ${SLURM_RESTART_COUNT:-0} -ge 100 ]]; then
         echo "not started again: it has been 100 times" >&2
     else

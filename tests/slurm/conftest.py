@@ -19,6 +19,7 @@ from tests.support.commands import FINETUNE_BERT, ROOT
 from tests.support.slurm import Cluster, why_not
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
 
+NODES = 14  # more than the jobs of a test take, less those that a test has lost
 STEPS = 16
 HOOKS = "tests/support/hooks.py"
 
@@ -31,7 +32,7 @@ class Jobs:
         write_csv(folder / "rows.csv", reviews(40))
         for name, dropout in (("bert", 0.0), ("dropout", 0.2)):
             write_tiny_bert(folder / name, dropout=dropout)
-        (folder / "slurm.yaml").write_text(f"venv: {sys.prefix}\nwarn_seconds: 30\ntry_node: false\n")
+        (folder / "slurm.yaml").write_text(f"venv: {sys.prefix}\nwarn_seconds: 45\ntry_node: false\n")
 
     def words(self, name: str, model: str = "bert") -> list[Any]:
         """The recipe's command line."""
@@ -84,7 +85,7 @@ def jobs() -> Iterator[Jobs]:
         pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="hfscale-slurm-"))
     try:
-        with Cluster(folder / "cluster", 10) as cluster:
+        with Cluster(folder / "cluster", NODES) as cluster:
             yield Jobs(cluster, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

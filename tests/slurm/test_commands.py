@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 
 import pytest
 
-from tests.slurm.conftest import HOOKS, Jobs
+from tests.slurm.conftest import HOOKS, NODES, Jobs
 from tests.support.commands import assert_one_line, result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -19,7 +20,7 @@ def test_refused_before_it_is_submitted(jobs: Jobs) -> None:
     for options, parts in [
         (["--partition", "nope"], ("no partition nope", "low, main")),
         (["--gpus-per-node", 3], ("--gpus-per-node 3", "has 2 GPUs")),
-        (["--nodes", 11], ("--nodes 11", "has 10")),
+        (["--nodes", NODES + 1], (f"--nodes {NODES + 1}", f"has {NODES}")),
         (["--time", "0:30"], ("warn_seconds",)),
         (["--train.output_dir", "/proc/run"], ("can't write run folder /proc/run",)),
     ]:
@@ -46,9 +47,10 @@ def test_a_chain_an_array_and_a_cancelled_job(jobs: Jobs) -> None:
     assert "PENDING (Dependency)" in jobs.hfscale("status", jobs.folder / "third").stdout
     ended = [jobs.cluster.wait(number, "COMPLETED", "FAILED", seconds=280) for number in numbers]
     assert [job["JobState"] for job in ended] == ["COMPLETED"] * 3
-    array = json.loads((jobs.folder / "seeds" / "slurm" / "job.json").read_text())["job"]
     for task in range(4):
-        assert jobs.cluster.wait(f"{array}_{task}", "COMPLETED", "FAILED", seconds=240)["JobState"] == "COMPLETED"
+        number = json.loads((jobs.folder / "seeds" / f"seed-{task}" / "slurm" / "job.json").read_text())["job"]
+        assert number.endswith(f"_{task}")
+        assert jobs.cluster.wait(number, "COMPLETED", "FAILED", seconds=240)["JobState"] == "COMPLETED"
     table = jobs.hfscale("results", jobs.folder / "seeds", *(jobs.folder / name for name in _CHAIN)).stdout
     for task in range(4):
         accuracy = result(jobs.folder / "seeds" / f"seed-{task}")["metrics"]["accuracy"]
@@ -58,6 +60,26 @@ def test_a_chain_an_array_and_a_cancelled_job(jobs: Jobs) -> None:
 
 
 _CHAIN = ("first", "second", "third")
+
+
+def test_one_task_of_an_array_is_stopped(jobs: Jobs) -> None:
+    """The last one, whose job number is the array's own: others that run, or have failed, are left alone."""
+    names = [jobs.folder / f"rows{number}.csv" for number in range(3)]
+    for name in names[1:]:
+        shutil.copy(jobs.folder / "rows.csv", name)  # the first one finds no file, and fails
+    words = [HOOKS, json.dumps({"slow_steps": 1.0}), *jobs.words("tasks"), "--cluster", jobs.folder / "slurm.yaml"]
+    submitted = jobs.hfscale("submit", *words, "--vary", f"data.train={','.join(map(str, names))}")
+    assert submitted.returncode == 0, submitted.stderr
+    folders = json.loads((jobs.folder / "tasks" / "slurm" / "job.json").read_text())["tasks"]
+    numbers = [json.loads((jobs.folder / "tasks" / each / "slurm" / "job.json").read_text())["job"] for each in folders]
+    assert jobs.cluster.wait(numbers[0], "FAILED", seconds=240)["ExitCode"] == "2:0"
+    stop = ["scancel", "--batch", "--signal=USR1", numbers[2]]
+    jobs.disturb({f"tasks/{folders[2]}": lambda: jobs.cluster.call(*stop)})
+    ended = [jobs.cluster.wait(number, "COMPLETED", "FAILED", seconds=240) for number in numbers]
+    assert [job["JobState"] for job in ended] == ["FAILED", "COMPLETED", "COMPLETED"]
+    assert [job["Restarts"] for job in ended] == ["0", "0", "1"]
+    assert "start 0    exit status 75: told to stop, and saved" in jobs.hfscale("status", jobs.folder / "tasks").stdout
+    assert "resumed    from step-" in jobs.said(f"tasks/{folders[2]}")
 
 
 def test_cancelled(jobs: Jobs) -> None:

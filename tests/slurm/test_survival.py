@@ -50,7 +50,8 @@ def undisturbed(jobs: Jobs) -> Path:
 
 def test_told_to_stop(jobs: Jobs, undisturbed: Path) -> None:
     """By USR1, scontrol, a job of a better partition, and the time limit: saved, queued again, and the same bits."""
-    options = {"usr1": [], "requeued": [], "preempted": ["--partition", "low"], "limit": ["--time", "2:00"]}
+    # The one that may be preempted comes last, so that none of the others takes its nodes.
+    options = {"usr1": [], "requeued": [], "limit": ["--time", "2:00"], "preempted": ["--partition", "low"]}
     numbers: dict[str, str] = {}
     call = jobs.cluster.call
 

@@ -12,7 +12,8 @@ import pytest
 from hfscale.errors import LaunchError, RunFolderError, SettingsError
 from hfscale.schemas.slurm import ClusterSettings, JobSettings
 from hfscale.slurm import estimate
-from tests.support.commands import ROOT
+from tests.support.commands import FINETUNE_BERT, ROOT
+from tests.support.tiny import reviews, write_csv
 
 GPT = ["--tokenizer.vocab_size", "300", "--data.train", "x.txt", "--data.max_length", "64", "--model.num_heads", "16"]
 SETTINGS = {"train": {"activation_checkpointing": False}}
@@ -90,3 +91,56 @@ def test_a_wrong_launcher_file_is_refused(tmp_path: Path, text: str | None) -> N
         path.write_text(text)
     with pytest.raises(SettingsError, match=f"--accelerate-config {path}"):
         check(tmp_path, layers=1, accelerate_config=str(path))
+
+
+@pytest.mark.parametrize(
+    ("zero", "said"),
+    [
+        ("{zero_stage: auto}", "zero_stage is auto, not 1, 2 or 3"),
+        ("{deepspeed_config_file: nowhere.json}", "deepspeed_config_file nowhere.json holds no zero_optimization"),
+        ("a word", "deepspeed_config holds no settings"),
+    ],
+)
+def test_what_deepspeed_is_told_must_be_known(tmp_path: Path, zero: str, said: str) -> None:
+    path = tmp_path / "launch.yaml"
+    path.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {zero}\n")
+    with pytest.raises(SettingsError, match=said):
+        check(tmp_path, layers=1, accelerate_config=str(path))
+
+
+def test_deepspeeds_own_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 3}}')
+    path = tmp_path / "launch.yaml"
+    path.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{deepspeed_config_file: {tmp_path}/zero.json}}\n")
+    check(tmp_path, layers=1, accelerate_config=str(path))
+    assert "as ZeRO-3" in capsys.readouterr().out
+
+
+def _needed(said: str) -> float:
+    return float(said.split("disk")[1].split()[0])
+
+
+def test_the_disk_of_every_run_of_an_array_less_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(tmp_path, layers=1)
+    one = _needed(capsys.readouterr().out)
+    check(tmp_path, layers=1, tasks={"a": [], "b": []})
+    assert _needed(capsys.readouterr().out) == pytest.approx(2 * one, abs=0.2)
+    (tmp_path / "checkpoints" / "step-000002").mkdir(parents=True)
+    check(tmp_path, layers=1)
+    assert _needed(capsys.readouterr().out) == pytest.approx(one * 20 / 32, abs=0.1)
+
+
+def test_an_adapter_saves_what_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A body of 32 million weights, an adapter and a head of a quarter of a million."""
+    from transformers import BertConfig
+
+    BertConfig(hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048).save_pretrained(tmp_path / "bert")
+    write_csv(tmp_path / "rows.csv", reviews(40))
+    words = ["--model.name", str(tmp_path / "bert"), "--data.train", str(tmp_path / "rows.csv")]
+    for more, least, most in [([], 1.0, 1.2), (["--lora.r", "8"], 0.0, 0.05)]:
+        command = [FINETUNE_BERT, *words, *more, "--train.output_dir", str(tmp_path / "run")]
+        (tmp_path / "run").mkdir(exist_ok=True)
+        estimate.check(ClusterSettings(), JobSettings(command=command, run_folder=str(tmp_path / "run")), SETTINGS)
+        assert least <= _needed(capsys.readouterr().out) <= most

@@ -59,20 +59,22 @@ def test_arguments_arrive_as_they_were(tmp_path: Path, tasks: dict[str, list[str
     stand_ins = {
         "srun": 'while [ "$1" != bash ]; do shift; done; exec env SLURM_NODEID=0 "$@"',
         "scontrol": "echo node1",
-        "accelerate": 'printf "%s\\0" "$@" > "$GIVEN"; printf "0\\n" > "$HFSCALE_ENDED/0"',
+        "accelerate": 'printf "%s\\0" "$A" "$B" "$C" "$D" "$@" > "$GIVEN"; printf "0\\n" > "$HFSCALE_ENDED/0"',
     }
     for name, text in stand_ins.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    script = render(ClusterSettings(), JobSettings(command=["recipe.py", *AWKWARD], run_folder=str(run), tasks=tasks))
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GIVEN": str(tmp_path / "given")}
-    environment |= {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_NODELIST": "node1"}
+    cluster = ClusterSettings(variables=["A=$HOME/x", "B=~/y", "C=$(id) `id` \\\" '", "D="])
+    script = render(cluster, JobSettings(command=["recipe.py", *AWKWARD], run_folder=str(run), tasks=tasks))
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GIVEN": str(tmp_path / "given"), "HOME": "/h o"}
+    environment |= {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_NODELIST": "node1"}
     done = subprocess.run(["bash"], input=script, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     given = (tmp_path / "given").read_text().split("\0")[:-1]
+    assert given[:4] == ["/h o/x", "/h o/y", "$(id) `id` \\\" '", ""]
     more = ["--x", "$y z", "--train.output_dir", f"{run}/it's $1"] if tasks else []
     assert given[given.index("recipe.py") + 1 :] == [*AWKWARD, *more]
-    assert ((run / "it's $1" if tasks else run) / "slurm" / "ended" / "7.0" / "0").is_file()
+    assert ((run / "it's $1" if tasks else run) / "slurm" / "ended" / ("7_0.0" if tasks else "8.0") / "0").is_file()
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,7 @@ def test_arguments_arrive_as_they_were(tmp_path: Path, tasks: dict[str, list[str
     [
         (["0"], 0, 0),
         (["75"], 1, 75),
+        ([""], 1, 1),
         (["1"], 1, 1),
         (["3", "75"], 1, 3),
         (["75", "lost"], 1, 75),
@@ -109,6 +112,25 @@ def test_how_a_job_ends(tmp_path: Path, said: list[str], launcher: int, expected
     assert (tmp_path / "requeued").exists() == (expected == 75)
 
 
+def test_a_cancelled_job_stays_cancelled(tmp_path: Path) -> None:
+    """Also where it was told to save before."""
+    stand_ins = {
+        "srun": 'while [ "$1" != bash ]; do shift; done; exec env SLURM_NODEID=0 "$@"',
+        "scontrol": '[ "$1" = show ] && echo node1 || { echo "$@" > requeued; exit 1; }',
+        "squeue": "echo COMPLETING",
+        "scancel": "true",
+        "accelerate": 'kill -USR1 "$SCRIPT"; sleep 1; echo 75 > "$HFSCALE_ENDED/0"; exit 1',
+    }
+    for name, text in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node1"}
+    script = "export SCRIPT=$$\n" + render(ClusterSettings(), JobSettings(command=["recipe.py"], run_folder="run"))
+    done = subprocess.run(["bash"], input=script, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 75, done.stderr
+    assert not (tmp_path / "requeued").exists()
+
+
 def test_a_recipe_that_is_not_told_the_truth(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +141,10 @@ def test_a_recipe_that_is_not_told_the_truth(
         (["recipes/finetune_bert.py", "--nodes", "0"], "--nodes must be at least 1, got 0"),
         (["recipes/finetune_bert.py", "--time", "soon"], "--time soon is no time limit"),
         (["recipes/finetune_bert.py", "--vary", "seed"], "write KEY=A,B"),
+        (["recipes/finetune_bert.py", "--vary", "train.sed=1,2"], "did you mean train.seed"),
+        (["recipes/finetune_bert.py", "--vary", "train.output_dir=a,b"], "train.output_dir is each run's own"),
+        (["recipes/finetune_bert.py", "--vary", "data.train=a/b,a-b"], "two runs would have the folder train-a-b"),
+        (["recipes/finetune_bert.py", "--vary", "x=1", "--vary", "x=2"], "x is given twice"),
         (["recipes/finetune_bert.py", "--then", "recipes/finetune_bert.py"], "give each its own"),
     ]:
         with pytest.raises(SystemExit) as end:
@@ -145,6 +171,7 @@ def test_ended_says_why(tmp_path: Path) -> None:
         ("3", "1 / 0", "1\nZeroDivisionError: division by zero"),
         ("4", "raise RuntimeError('Connection closed by peer')", "lost\nConnection closed by peer"),
         ("5", "sys.exit(7)", "7"),
+        ("6", "raise ValueError('\\udcff \\u00e9')", "1\nValueError: \\udcff é"),
     ]:
         environment = {**os.environ, "HFSCALE_ENDED": str(tmp_path), "RANK": rank}
         subprocess.run([sys.executable, "-c", text.format(line)], env=environment, capture_output=True, cwd=ROOT)
