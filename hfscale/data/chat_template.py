@@ -61,6 +61,8 @@ class ChatFormat:
         if not tokenizer.chat_template and not settings.template:
             raise ModelError(f"{name} brings no chat template; name one with --data.template plain or alpaca")
         if settings.template:
+            if tokenizer.eos_token is None:
+                raise ModelError(f"{name} has no end-of-text token, which --data.template {settings.template} writes")
             tokenizer.chat_template = TEMPLATES[settings.template]
         if not tokenizer.is_fast:
             raise ModelError(f"{name} can't say where its tokens are in a text; take a model with a fast tokenizer")
@@ -73,6 +75,11 @@ class ChatFormat:
         ids = self._tokenizer(after, add_special_tokens=False)["input_ids"]
         if not ids:
             raise ModelError(f"the chat template of {name} ends no answer: a model trained with it would never stop")
+        if len(ids) > 1 and ids[0] not in self._tokenizer.added_tokens_decoder:
+            raise ModelError(
+                f"the chat template of {name} ends answers with {after!r}, of which its vocabulary has no token: nothing "
+                "would tell a model's answer from its end"
+            )
         return int(ids[0])
 
     @property
@@ -83,7 +90,12 @@ class ChatFormat:
     def _write(self, messages: list[Message], prompt: bool = False) -> str:
         if self._system and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self._system}, *messages]
-        written = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+        from jinja2 import TemplateError
+
+        try:
+            written = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+        except TemplateError as error:
+            raise ModelError(f"the model's chat template takes no such conversation: {error}") from None
         assert isinstance(written, str)
         return written
 
@@ -94,6 +106,14 @@ class ChatFormat:
     def decode(self, ids: list[int]) -> str:
         """An answer as text."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def last_answer(self, messages: list[Message]) -> str:
+        """What a model that has learned the conversation answers last, all that its template puts around it
+        included."""
+        ids, learned = self.encode(messages)
+        places = np.flatnonzero(learned)
+        last = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)[-1]
+        return self.decode(ids[last].tolist())
 
     def encode(self, messages: list[Message]) -> tuple[np.ndarray, np.ndarray]:
         """(tokens,) ids, int32, and which of them are an answer's.
@@ -164,7 +184,10 @@ def tokenize_conversations(table: Dataset, chat: ChatFormat, max_length: int) ->
         rows: dict[str, list[Any]] = {name: [] for name in features}
         for text, where in zip(batch["text"], batch["where"], strict=True):
             messages = json.loads(text)
-            ids, learned = chat.encode(messages)
+            try:
+                ids, learned = chat.encode(messages)
+            except ModelError as error:
+                raise ModelError(f"{where}: {error}") from None
             if len(ids) <= max_length:
                 answers = (message["content"] for message in messages if message["role"] == "assistant")
                 rows["input_ids"].append(hide(ids, ~learned))

@@ -29,7 +29,7 @@ Message = dict[str, str]
 _LAYOUTS = (("messages",), ("prompt", "completion"), ("instruction", "output"))
 _ROLES = ("system", "user", "assistant")
 _FRACTION = 0.1
-_FORMAT = 1  # raise it when what is read changes: it is part of the cache's key
+_FORMAT = 2  # raise it when what is read changes: it is part of the cache's key
 
 
 class Conversations(NamedTuple):
@@ -89,7 +89,8 @@ def _conversations(
     for row in source.rows(settings):
         messages, problem = _READERS[layout](row)
         problem = problem or _wrong(messages)
-        yield {"text": json.dumps(messages, ensure_ascii=False), "where": row.where, "problem": problem}
+        told = [] if problem else [{name: message[name] for name in ("role", "content")} for message in messages]
+        yield {"text": json.dumps(told, ensure_ascii=False), "where": row.where, "problem": problem}
 
 
 Read = tuple[list[Any], str | None]

@@ -24,8 +24,8 @@ _SHOWN = 100  # characters
 def score_answers(
     accelerator: Accelerator, model: PreTrainedModel, chat: ChatFormat, table: Dataset, settings: AnswerSettings
 ) -> dict[str, float]:
-    """`exact_match` and `stopped`: shares of the first conversations whose last answer is the expected one, and ends
-    by itself. The model answers with the likeliest words, and its answers are shown.
+    """`exact_match` and `stopped`: shares of the first conversations whose last answer is the one that was to be
+    learned, and ends by itself. The model answers with the likeliest words, and its answers are shown.
 
     Called by all processes, which all write the same: each may have a share of the weights only. Leaves the model in
     eval mode. Conversations that leave no room for an answer are passed over.
@@ -34,7 +34,8 @@ def score_answers(
     limit = getattr(model.config, "max_position_embeddings", None) or math.inf
     equal = ended = asked = 0
     for text in table[: settings.number]["text"]:
-        *messages, expected = json.loads(text)
+        conversation = json.loads(text)
+        messages = conversation[:-1]
         ids = chat.prompt_ids(messages)
         room = int(min(settings.max_new_tokens, limit - len(ids)))
         if room < 1:
@@ -43,7 +44,7 @@ def score_answers(
         interruption.check(accelerator)
         console.say(f"answer     {_short(messages[-1]['content'])} -> {_short(answer)}{'' if stopped else ' ...'}")
         asked, ended = asked + 1, ended + stopped
-        equal += answer.strip() == expected["content"].strip()
+        equal += answer.strip() == chat.last_answer(conversation).strip()
     return {"exact_match": equal / asked, "stopped": ended / asked} if asked else {}
 
 

@@ -46,7 +46,9 @@ def chat_model_card(config: Any, result: dict[str, Any]) -> str:
         metadata["base_model"] = config.model.name
     held_out = "On held-out conversations, which also chose the best step"
     asked = (
-        f" `exact_match` and `stopped` are shares of {config.answers.number} of them." if config.answers.number else ""
+        f" `exact_match` and `stopped` are shares of the first {config.answers.number} that leave room for an answer."
+        if config.answers.number
+        else ""
     )
     scores = f"{held_out}:\n\n{score_table({'This model': result['metrics']})}\n"
     scores += f"The loss is that of the answers, their end included.{asked}\n\n"

@@ -42,13 +42,17 @@ class AnswerSettings:
     """Held-out conversations that the model answers at each evaluation, always with the likeliest words."""
 
     number: int = 4
-    """How many; `exact_match` and `stopped` are shares of these. 0 for none."""
+    """How many; `exact_match` and `stopped` are shares of these, less those that leave no room. 0 for none."""
     max_new_tokens: int = 128
     """Tokens of an answer at most."""
 
     def __post_init__(self) -> None:
         require(self.number >= 0, f"--answers.number must not be negative, got {self.number}")
         require(self.max_new_tokens >= 1, f"--answers.max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        require(
+            self.number > 0 or self.max_new_tokens == 128,
+            "--answers.max_new_tokens has no effect when --answers.number is 0",
+        )
 
 
 def check_chat(

@@ -38,8 +38,8 @@ def test_what_goes_on_is_left_alone() -> None:
     code = """
         import time
         from hfscale import watchdog
-        with watchdog.watching(0.6):
-            for _ in range(8):
+        with watchdog.watching(2.0):
+            for _ in range(15):
                 time.sleep(0.2)
                 watchdog.pet()
         with watchdog.watching(None):

@@ -108,6 +108,42 @@ def test_templates_that_can_not_be_learned_from_are_refused(tmp_path: Path) -> N
         chat.encode(TALK)
 
 
+def test_an_end_that_is_no_token_is_refused(tmp_path: Path) -> None:
+    template = CHATML.replace("<|stop|>", "<|im_end|>")  # of another model's vocabulary
+    with pytest.raises(ModelError, match=r"ends answers with '<\|im_end\|>', of which its vocabulary has no token"):
+        ChatFormat(byte_tokenizer(template), settings(tmp_path))
+    ChatFormat(byte_tokenizer(CHATML.replace("<|stop|>", "~")), settings(tmp_path))  # one token, if no special one
+
+
+def test_a_named_template_needs_an_end_of_text(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match=r"has no end-of-text token, which --data\.template alpaca writes"):
+        ChatFormat(tokenizer, settings(tmp_path, template="alpaca"))
+
+
+def test_a_conversation_that_the_template_refuses(tmp_path: Path) -> None:
+    picky = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHATML
+    talk = [{"role": "system", "content": "Be kind."}, *TALK]
+    path = write_json(tmp_path / "rows.json", [{"messages": TALK}, {"messages": talk}])
+    with pytest.raises(ModelError, match=r"rows\.json.* 2: the model's chat template takes no such .*: no system here"):
+        packed(path, byte_tokenizer(picky))
+
+
+def test_the_answer_that_is_expected_is_the_one_learned(tmp_path: Path) -> None:
+    """A template may write something before it, or after its end."""
+    for template, expected in [(CHATML, "Me."), (CHATML.replace("m.content", "'<think></think>' + m.content"), None)]:
+        chat = ChatFormat(byte_tokenizer(template), settings(tmp_path))
+        assert chat.last_answer(TALK) == (expected or "<think></think>Me.")
+    chat = ChatFormat(byte_tokenizer(), settings(tmp_path, template="plain"))
+    assert chat.last_answer(TALK) == " Me."
+
+
+def test_only_role_and_content_are_read(tmp_path: Path) -> None:
+    told = [{"name": "Ann", "at": "2026-01-01T00:00:00", **message} for message in TALK]
+    assert texts(write_json(tmp_path / "rows.json", [{"messages": told}])) == [TALK]
+
+
 def packed(path: Path, tokenizer: Any, **changed: Any) -> Any:
     given = settings(path, **changed)
     conversations = load_conversations(given)

@@ -118,7 +118,7 @@ def test_a_later_start_of_the_same_job_takes_over_and_the_earlier_one_ends(
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         new = RunLock(tmp_path)
         new.acquire()
-        assert old.wait(timeout=10) == 2
+        assert old.wait(timeout=30) == 2
         assert old.stderr is not None and "was taken over by process" in old.stderr.read()
         new.check()
         new.release()
