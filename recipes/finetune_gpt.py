@@ -7,11 +7,15 @@
     accelerate launch recipes/finetune_gpt.py --model.name Qwen/Qwen3-0.6B-Base --data.train chats.jsonl \
         --data.max_length 1024 --optim.lr 1e-5 --train.output_dir runs/chat
 
+    # one GPU and a large model: an adapter beside weights in 4 bits
+    python recipes/finetune_gpt.py --model.name Qwen/Qwen3-8B-Base --data.train chats.jsonl --lora.r 16 --quant.bits 4
+
     # two processes, on two GPUs or on a CPU
     accelerate launch --config_file accelerate_configs/ddp.yaml recipes/finetune_gpt.py --model.name FOLDER \
         --data.train FILE
 
-The loss is that of the answers alone, their end included. `--help` explains every setting.
+The loss is that of the answers alone, their end included. `--help` explains every setting, `--lora.help` those of
+adapters.
 """
 
 from dataclasses import dataclass, field
@@ -23,9 +27,12 @@ from hfscale.schemas import (
     AnswerSettings,
     CausalModelSettings,
     ConversationSettings,
+    LoraSettings,
     OptimSettings,
+    QuantSettings,
     TrainSettings,
     check_chat,
+    check_quant,
     with_length,
 )
 
@@ -35,6 +42,9 @@ class Config:
     """Teach a causal language model to answer, for 3 epochs unless told otherwise."""
 
     model: CausalModelSettings = field(default_factory=CausalModelSettings)
+    lora: LoraSettings | None = None
+    quant: QuantSettings | None = None
+    """A small adapter instead of all weights (`--lora.r 8`), beside weights in few bits (`--quant.bits 4`)."""
     data: ConversationSettings
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=2e-5, schedule="cosine"))
@@ -42,12 +52,13 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", with_length(self.train, epochs=3))
+        check_quant(self.quant, self.lora)
         check_chat(self.model, self.data, self.answers, self.train)
 
 
 def main(config: Config) -> None:
     # 1. Where are we running, and where to? A run that was interrupted goes on where it was
-    accelerator = launch.start(config.train)
+    accelerator = launch.start(config.train, config.quant)
     run = runs.claim(config, accelerator)
     folder = run.folder
     max_length, seed = config.data.max_length, config.train.seed
@@ -61,7 +72,9 @@ def main(config: Config) -> None:
 
     # 3. Model: the one to go on from, which will stop where an answer ends
     empty = launch.awaits_weights(accelerator)
-    language_model = models.load_causal_model(config.model, tokenizer, max_length, seed, empty)
+    language_model = models.load_causal_model(
+        config.model, tokenizer, max_length, seed, config.lora, config.quant, empty=empty
+    )
     model = language_model.model
     models.stop_at(model, chat.end_token_id)
 

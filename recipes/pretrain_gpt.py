@@ -69,7 +69,7 @@ def main(config: Config) -> None:
 
     # 3. Model: of the shape that the settings give, or one to go on from
     empty = launch.awaits_weights(accelerator)
-    language_model = models.load_causal_model(config.model, tokenizer, max_length, seed, empty)
+    language_model = models.load_causal_model(config.model, tokenizer, max_length, seed, empty=empty)
     model = language_model.model
 
     # 4. Batches of packed sequences, in the same order on any number of processes

@@ -127,7 +127,9 @@ def _tasks(varied: list[str]) -> dict[str, list[str]] | None:
     for chosen in itertools.product(*axes):
         name = "_".join(f"{key.rpartition('.')[2]}-{value.replace('/', '-')}" for key, value in chosen)
         if name in tasks:
-            raise SettingsError(f"--vary: two runs would have the folder {name}; give values that differ in their names")
+            raise SettingsError(
+                f"--vary: two runs would have the folder {name}; give values that differ in their names"
+            )
         tasks[name] = [word for key, value in chosen for word in (f"--{key}", value)]
     return tasks
 

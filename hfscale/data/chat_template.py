@@ -77,8 +77,8 @@ class ChatFormat:
             raise ModelError(f"the chat template of {name} ends no answer: a model trained with it would never stop")
         if len(ids) > 1 and ids[0] not in self._tokenizer.added_tokens_decoder:
             raise ModelError(
-                f"the chat template of {name} ends answers with {after!r}, of which its vocabulary has no token: nothing "
-                "would tell a model's answer from its end"
+                f"the chat template of {name} ends answers with {after!r}, of which its vocabulary has no token: "
+                "nothing would tell a model's answer from its end"
             )
         return int(ids[0])
 

@@ -43,7 +43,7 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
         f"{held_out}{_how_many(result)}:\n\n{score_table(scores)}\n"
         f"{_about_baselines(scores)}"
         "## Training\n\n"
-        f"{_about_adapter(config, result)}{result['num_examples']['train']:,} examples; "
+        f"{about_adapter(config, result)}{result['num_examples']['train']:,} examples; "
         f"{result['steps']:,} steps of {config.train.global_batch_size} "
         f"({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning rate of {config.optim.lr}, "
         f"{config.optim.schedule} schedule, seed {config.train.seed}; {time_and_changes(result)}\n\n"
@@ -74,7 +74,7 @@ def _about_baselines(scores: dict[str, Any]) -> str:
 
 def _usage(config: Any) -> str:
     if getattr(config, "lora", None):
-        return _adapter_usage(config)
+        return adapter_usage(config, f"AutoModelFor{head_of(config.task)}", "ignore_mismatched_sizes=True")
     if config.task == "question_answering":
         return '```bash\nhfscale predict PATH --text "your question" "the context that answers it"\n```\n'
     task = _PIPELINES.get(config.task, "text-classification")
@@ -84,31 +84,35 @@ def _usage(config: Any) -> str:
     )
 
 
-def _adapter_usage(config: Any) -> str:
-    """Label names, padding and bits stand in the adapter's folder, which transformers does not look into by itself."""
-    auto_class = f"AutoModelFor{head_of(config.task)}"
+def adapter_usage(config: Any, auto_class: str, *options: str) -> str:
+    """How PEFT loads an adapter: label names, padding and bits stand in its folder, which transformers does not look
+    into by itself.
+
+    Args:
+        options: more arguments of `from_pretrained` of the base.
+    """
     name, revision = config.model.name, getattr(config.model, "revision", None)
     base = "PATH_OF_BASE" if is_local(name) else origin_of(name)
     needed = f"`{base}`"
     if is_local(name):
         needed = f"a model that was in a local folder `{last_part(name)}`, in place of PATH_OF_BASE"
-    options = ["config=config", "ignore_mismatched_sizes=True"]
-    options += [f'revision="{revision}"'] if revision else []
+    arguments = ["config=config", *options, *([f'revision="{revision}"'] if revision else [])]
     quant, bits_class, in_bits = getattr(config, "quant", None), "", ""
     if quant:
         bits_class = ", BitsAndBytesConfig"
         in_bits = f"in_bits = BitsAndBytesConfig(**config.hfscale_quantization)  # {_bits(quant)}\n"
-        options.append("quantization_config=in_bits")
+        arguments.append("quantization_config=in_bits")
     return (
         f"This is an adapter. It needs {needed}, and `pip install peft{' bitsandbytes' if quant else ''}`.\n\n"
         f"```python\nfrom peft import PeftModel\nfrom transformers import AutoConfig, {auto_class}{bits_class}\n\n"
         f'config = AutoConfig.from_pretrained("PATH_OR_HUB_ID")\n{in_bits}'
-        f'base = {auto_class}.from_pretrained(\n    "{base}", {", ".join(options)}\n)\n'
+        f'base = {auto_class}.from_pretrained(\n    "{base}", {", ".join(arguments)}\n)\n'
         'model = PeftModel.from_pretrained(base, "PATH_OR_HUB_ID").eval()\n```\n'
     )
 
 
-def _about_adapter(config: Any, result: dict[str, Any]) -> str:
+def about_adapter(config: Any, result: dict[str, Any]) -> str:
+    """A sentence on what was trained beside what; none without an adapter."""
     lora, quant = getattr(config, "lora", None), getattr(config, "quant", None)
     if not lora:
         return ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from hfscale.hub.card import is_local, last_part, score_table, time_and_changes
+from hfscale.hub.card import about_adapter, adapter_usage, is_local, last_part, score_table, time_and_changes
 
 _BITS = {
     "text-generation": "`bits_per_byte` counts the bits that the model needs for a byte of text.",
@@ -41,7 +41,8 @@ def language_model_card(config: Any, result: dict[str, Any], pipeline_tag: str) 
 
 def chat_model_card(config: Any, result: dict[str, Any]) -> str:
     """As `language_model_card`, of a model that was taught to answer."""
-    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["hfscale"]}
+    library = "peft" if config.lora else "transformers"
+    metadata: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation", "tags": ["hfscale"]}
     if not is_local(config.model.name):
         metadata["base_model"] = config.model.name
     held_out = "On held-out conversations, which also chose the best step"
@@ -57,12 +58,40 @@ def chat_model_card(config: Any, result: dict[str, Any]) -> str:
         f"# {last_part(config.model.name)}, taught to answer on {last_part(config.data.train)}\n\n"
         f"## Results\n\n{scores if result['held_out'] else 'No conversations were held out.'}\n\n"
         "## Training\n\n"
-        f"{result['num_examples']['train']:,} conversations of at most {config.data.max_length} tokens; "
+        f"{about_adapter(config, result)}{result['num_examples']['train']:,} conversations of at most "
+        f"{config.data.max_length} tokens; "
         f"{result['steps']:,} steps of {config.train.global_batch_size} sequences ({result['epochs']:.2f} epochs), "
         f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
         f"{config.train.seed}; {time_and_changes(result)}\n\n"
-        "## Use\n\n"
-        "```python\nfrom transformers import pipeline\n\n"
-        'ask = pipeline("text-generation", "PATH_OR_HUB_ID")\n'
-        'ask([{"role": "user", "content": TEXT}])[0]["generated_text"][-1]["content"]\n```\n'
+        f"## Use\n\n{_adapter_chat(config) if config.lora else _CHAT}"
+    )
+
+
+_CHAT = """\
+```python
+from transformers import pipeline
+
+ask = pipeline("text-generation", "PATH_OR_HUB_ID")
+ask([{"role": "user", "content": TEXT}])[0]["generated_text"][-1]["content"]
+```
+"""
+
+
+def _adapter_chat(config: Any) -> str:
+    """The adapter's own folder says where an answer ends, and how messages are written."""
+    return (
+        adapter_usage(config, "AutoModelForCausalLM")
+        + """
+```python
+from transformers import AutoTokenizer, GenerationConfig
+
+tokenizer = AutoTokenizer.from_pretrained("PATH_OR_HUB_ID")
+ends = GenerationConfig.from_pretrained("PATH_OR_HUB_ID").eos_token_id
+asked = tokenizer.apply_chat_template(
+    [{"role": "user", "content": TEXT}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+)
+answer = model.generate(**asked, max_new_tokens=128, eos_token_id=ends)[0, asked["input_ids"].shape[1] :]
+tokenizer.decode(answer, skip_special_tokens=True)
+```
+"""
     )

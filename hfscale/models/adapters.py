@@ -15,19 +15,13 @@ from typing import TYPE_CHECKING, Any
 from hfscale import console
 from hfscale.errors import MissingExtraError, ModelError, SettingsError, did_you_mean
 from hfscale.models.builtin import origin_of
-from hfscale.models.heads import head_of
-from hfscale.models.quantization import num_bytes, num_weights
-from hfscale.schemas import LoraSettings, ModelSettings, Task
+from hfscale.models.quantization import num_bytes, num_weights, save_config
+from hfscale.schemas import LoraSettings, ModelSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
 _RANK = 8
-_TASK_TYPES = {
-    "SequenceClassification": "SEQ_CLS",
-    "TokenClassification": "TOKEN_CLS",
-    "QuestionAnswering": "QUESTION_ANS",
-}
 
 
 def is_adapter(folder: Path) -> bool:
@@ -36,13 +30,20 @@ def is_adapter(folder: Path) -> bool:
 
 
 def add_adapter(
-    model: Any, settings: LoraSettings, task: Task, base: str, revision: str | None, new: Collection[str], seed: int
+    model: Any,
+    settings: LoraSettings,
+    task_type: str,
+    base: str,
+    revision: str | None,
+    whole: Collection[str],
+    seed: int,
 ) -> Any:
-    """`model` frozen, with an adapter drawn from `seed`; its head and all that is `new` are trained as a whole.
+    """`model` frozen, with an adapter drawn from `seed`.
 
     Args:
+        task_type: as PEFT calls it.
         base: the model's public name, with `revision`, for who loads the adapter.
-        new: names of parameters that were drawn at random.
+        whole: names of modules that are trained as a whole (see `modules_to_save`).
 
     Raises:
         MissingExtraError: where PEFT is not installed.
@@ -52,9 +53,9 @@ def add_adapter(
     import torch
 
     peft = _peft()
-    whole = _modules_to_save(model, new)
     torch.manual_seed(seed)
-    config = adapter_config(model, settings, whole, modules_to_save=list(whole), task_type=_TASK_TYPES[head_of(task)])
+    without = [*whole, *heads_of(model)]
+    config = adapter_config(model, settings, without, modules_to_save=list(whole) or None, task_type=task_type)
     _refuse_high_rank(linear_layers(model), config)
     with warnings.catch_warnings():  # PEFT tells of what it settles by itself, as the layout of GPT-2's weights
         warnings.simplefilter("ignore")
@@ -64,13 +65,13 @@ def add_adapter(
             raise ModelError(f"--lora.method {settings.method} does not fit this model: {error}") from None
     adapted.peft_config["default"].base_model_name_or_path = base
     adapted.peft_config["default"].revision = revision
-    adapted.peft_config["default"].modules_to_save = whole  # PEFT has added those of other architectures
+    adapted.peft_config["default"].modules_to_save = list(whole) or None  # PEFT has added those of other architectures
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     everything = list(adapted.parameters())
     console.say(
         f"adapter    {settings.method}, {_count(trained):,} of {_count(everything):,} parameters trained "
         f"({_count(trained) / _count(everything):.2%}): {_bytes(trained) / 2**20:,.2f} of "
-        f"{_bytes(everything) / 2**20:,.2f} MiB; whole: {', '.join(whole)}"
+        f"{_bytes(everything) / 2**20:,.2f} MiB{'; whole: ' if whole else ''}{', '.join(whole)}"
     )
     return adapted
 
@@ -90,6 +91,21 @@ def load_adapter(model: Any, folder: Path) -> Any:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"the adapter in {folder} does not fit the model it was trained on: {reason}") from None
+
+
+def save_weights(model: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write a model's or an adapter's own files into a folder that is there; `weights` stand in for those of the model
+    where it is sharded."""
+    if not hasattr(model, "peft_config"):
+        model.save_pretrained(folder, state_dict=weights)
+        return
+    base = model.get_base_model()
+    save_config(base, folder)  # PEFT writes none: names of labels, bits
+    if getattr(base, "generation_config", None) is not None:
+        base.generation_config.save_pretrained(folder)  # where an answer ends
+    # With "auto" PEFT would ask the Hub for the base, to find out whether its embeddings have grown.
+    model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # an empty form, which PEFT writes
 
 
 def refuse_another_base(folder: Path, base: str, lacking: Collection[str]) -> None:
@@ -157,10 +173,15 @@ def heads_of(model: Any) -> list[str]:
     return [name for name, module in children if any(True for _ in module.parameters())]
 
 
-def _modules_to_save(model: Any, new: Collection[str]) -> list[str]:
-    """What is trained whole: heads, and whatever has just been drawn. Nobody could load frozen weights that are
-    random."""
-    heads = heads_of(model)
+def modules_to_save(model: Any, new: Collection[str], train_heads: bool = True) -> list[str]:
+    """What is trained whole beside an adapter: heads, and whatever has just been drawn. Nobody could load frozen
+    weights that are random.
+
+    Args:
+        new: names of parameters that were drawn.
+        train_heads: false for a language model, whose output layer is no new head.
+    """
+    heads = heads_of(model) if train_heads else []
     drawn = {name.rpartition(".")[0] for name in new}
     return heads + sorted(name for name in drawn if not any(f"{name}.".startswith(f"{head}.") for head in heads))
 

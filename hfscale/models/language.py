@@ -11,11 +11,26 @@ from hfscale import console
 from hfscale.data.vocabulary import Reader, ensure_padding, load_or_train_tokenizer, refuse_made_up
 from hfscale.errors import ModelError, SettingsError
 from hfscale.files import replacing_folder
+from hfscale.models.adapters import add_adapter, modules_to_save, note_base, save_weights
 from hfscale.models.empty import empty_model
 from hfscale.models.locate import locate_model
+from hfscale.models.quantization import (
+    bits_arguments,
+    note_quantization,
+    quantized_options,
+    refuse_quantized_new,
+    rows_apart,
+)
 from hfscale.models.targets import attach_language_loss, prepare_language_model
 from hfscale.network import asking_hub, plain_words
-from hfscale.schemas import CausalModelSettings, LanguageModelSettings, MaskedModelSettings, TokenizerSettings
+from hfscale.schemas import (
+    CausalModelSettings,
+    LanguageModelSettings,
+    LoraSettings,
+    MaskedModelSettings,
+    QuantSettings,
+    TokenizerSettings,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,17 +64,33 @@ def load_masked_model(
     from transformers import AutoModelForMaskedLM
 
     kind = settings.type or "bert"
-    return _load(settings, AutoModelForMaskedLM, kind, tokenizer, max_length, seed, empty)
+    model, _ = _load(settings, AutoModelForMaskedLM, kind, tokenizer, max_length, seed, empty)
+    return LanguageModel(model, tokenizer)
 
 
 def load_causal_model(
-    settings: CausalModelSettings, tokenizer: PreTrainedTokenizerBase, max_length: int, seed: int, empty: bool = False
+    settings: CausalModelSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    seed: int,
+    lora: LoraSettings | None = None,
+    quant: QuantSettings | None = None,
+    empty: bool = False,
 ) -> LanguageModel:
-    """A causal language model; as `load_masked_model`."""
+    """A causal language model; as `load_masked_model`. With `lora` it is frozen under an adapter (see `add_adapter`),
+    in the bits of `quant` (see `quantized_options`), and never empty.
+
+    Raises:
+        MissingExtraError: where PEFT or bitsandbytes are needed and not installed.
+    """
     from transformers import AutoModelForCausalLM
 
-    kind = settings.type or "gpt2"
-    return _load(settings, AutoModelForCausalLM, kind, tokenizer, max_length, seed, empty)
+    kind, empty = settings.type or "gpt2", empty and lora is None
+    model, new = _load(settings, AutoModelForCausalLM, kind, tokenizer, max_length, seed, empty, quant)
+    if lora is not None:
+        whole = modules_to_save(model, new, train_heads=False)
+        model = add_adapter(model, lora, "CAUSAL_LM", note_base(model, settings), settings.revision, whole, seed)
+    return LanguageModel(model, tokenizer)
 
 
 def load_tokenizer(settings: LanguageModelSettings, max_length: int) -> PreTrainedTokenizerBase:
@@ -95,7 +126,7 @@ def save_language_model(language_model: LanguageModel, folder: Path, weights: di
     """Write a plain Hugging Face folder, whole or not at all: safetensors, config and tokenizer. `weights` stand
     in for those of the model where it is sharded."""
     with replacing_folder(folder) as temporary:
-        language_model.model.save_pretrained(temporary, state_dict=weights)
+        save_weights(language_model.model, temporary, weights)
         language_model.tokenizer.save_pretrained(temporary)
 
 
@@ -114,12 +145,17 @@ def _load(
     max_length: int,
     seed: int,
     empty: bool,
-) -> LanguageModel:
+    quant: QuantSettings | None = None,
+) -> tuple[PreTrainedModel, set[str]]:
+    """A model, and the names of the weights that the named one's files don't have."""
     import torch
 
     torch.manual_seed(seed)
     options = {"attn_implementation": settings.attention, "dtype": torch.float32}
-    model = _of_shape(settings, auto, kind, tokenizer, max_length, options, empty)
+    if settings.name is not None:
+        model, new = _pretrained(settings, auto, options, empty, quant)
+    else:
+        model, new = _of_shape(settings, auto, kind, tokenizer, max_length, options, empty), set[str]()
     console.say(f"model      {settings.name or f'new {kind}'}, {model.num_parameters():,} parameters")
     _refuse_misfits(model, tokenizer, max_length, settings.name or f"the new {kind}")
     if settings.name is not None:
@@ -130,8 +166,9 @@ def _load(
     if empty:
         attach_language_loss(model)
     else:
-        prepare_language_model(model)
-    return LanguageModel(model, tokenizer)
+        with rows_apart(model):
+            prepare_language_model(model)
+    return model, new
 
 
 def _of_shape(
@@ -143,8 +180,6 @@ def _of_shape(
     options: dict[str, Any],
     empty: bool,
 ) -> PreTrainedModel:
-    if settings.name is not None:
-        return _pretrained(settings, auto, options, empty)
     with plain_words(f"a new {kind}", "choose another --model shape"):
         config = new_model_config(settings, kind, tokenizer, max_length)
         if empty:
@@ -152,21 +187,27 @@ def _of_shape(
         return auto.from_config(config, **options)
 
 
-def _pretrained(settings: LanguageModelSettings, auto: Any, options: dict[str, Any], empty: bool) -> PreTrainedModel:
+def _pretrained(
+    settings: LanguageModelSettings, auto: Any, options: dict[str, Any], empty: bool, quant: QuantSettings | None
+) -> tuple[PreTrainedModel, set[str]]:
     from transformers import AutoConfig
 
     source, where = locate_model(settings)
     asking = asking_hub(f"model {source}") if "revision" in where else contextlib.nullcontext()
     with plain_words(f"model {settings.name}", "give a model folder or a Hub id"), asking:
+        config, trust = AutoConfig.from_pretrained(source, **where), settings.trust_remote_code
         if empty:
-            config, trust = AutoConfig.from_pretrained(source, **where), settings.trust_remote_code
-            return empty_model(lambda: auto.from_config(config, trust_remote_code=trust, **options))
+            return empty_model(lambda: auto.from_config(config, trust_remote_code=trust, **options)), set()
+        in_bits = bits_arguments(config, auto, quant, trust)
+        options |= quantized_options(in_bits)
         model, info = auto.from_pretrained(source, use_safetensors=True, output_loading_info=True, **where, **options)
+        note_quantization(model.config, in_bits)
+        refuse_quantized_new(model, info["missing_keys"], str(settings.name))
     lacking = sorted(str(name) for name in info["missing_keys"])
     if lacking:
         what = auto.__name__.removeprefix("AutoModelFor")
         console.warn(f"{settings.name} holds no {what} head; drawn at random: {', '.join(lacking[:4])}")
-    return model
+    return model, set(lacking)
 
 
 def _compare_vocabularies(

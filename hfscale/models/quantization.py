@@ -6,25 +6,30 @@ output layer alone by itself, but would round a classifier's head, and takes a l
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any
 
 from hfscale.errors import MissingExtraError, ModelError
-from hfscale.schemas import QuantSettings, Task
+from hfscale.schemas import QuantSettings
 
 _NOTE = "hfscale_quantization"  # in config.json of an adapter: how its base was held
 
 
 def bits_arguments(
-    config: Any, task: Task, quant: QuantSettings | None, trust_remote_code: bool
+    config: Any, auto: Any, quant: QuantSettings | None, trust_remote_code: bool
 ) -> dict[str, Any] | None:
-    """Arguments of transformers' `BitsAndBytesConfig` that hold on any machine; None without `quant`."""
+    """Arguments of transformers' `BitsAndBytesConfig` that hold on any machine; None without `quant`.
+
+    Args:
+        auto: transformers' class that the model is loaded with, as `AutoModelForCausalLM`.
+    """
     if quant is None:
         return None
-    kept = {"llm_int8_skip_modules": kept_whole(config, task, trust_remote_code)}
+    kept = {"llm_int8_skip_modules": kept_whole(config, auto, trust_remote_code)}
     if quant.bits == 8:
         return {"load_in_8bit": True, **kept}
     kind = {"bnb_4bit_quant_type": quant.type or "nf4", "bnb_4bit_use_double_quant": quant.double is not False}
@@ -49,14 +54,12 @@ def quantized_options(arguments: dict[str, Any] | None) -> dict[str, Any]:
     return {"quantization_config": BitsAndBytesConfig(**arguments, **more)}
 
 
-def kept_whole(config: Any, task: Task, trust_remote_code: bool) -> list[str]:
+def kept_whole(config: Any, auto: Any, trust_remote_code: bool) -> list[str]:
     """Full names of the modules that are not quantized: all that stands beside the encoder, and its pooler."""
     import torch
 
-    from hfscale.models.heads import auto_class
-
     with torch.device("meta"):
-        shape: Any = auto_class(task).from_config(config, trust_remote_code=trust_remote_code)
+        shape: Any = auto.from_config(config, trust_remote_code=trust_remote_code)
     prefix = shape.base_model_prefix
     heads = [name for name, _ in shape.named_children() if name != prefix]
     return heads + [name for name, _ in shape.named_modules() if name.rpartition(".")[2] == "pooler"]
@@ -74,6 +77,21 @@ def refuse_quantized_new(model: Any, new: Collection[str], name: str) -> None:
         raise ModelError(
             f"{name}: {', '.join(lost[:3])} are not in its files, and can't be drawn in few bits; drop --quant"
         )
+
+
+@contextlib.contextmanager
+def rows_apart(model: Any) -> Generator[None]:
+    """Each row of a batch goes through the model as if it were alone, but for rounding: LLM.int8 chooses by all rows
+    together which columns it keeps whole, and here chooses none."""
+    layers = [module.state for module in model.modules() if hasattr(getattr(module, "state", None), "threshold")]
+    thresholds = [state.threshold for state in layers]
+    for state in layers:
+        state.threshold = 0.0
+    try:
+        yield
+    finally:
+        for state, threshold in zip(layers, thresholds, strict=True):
+            state.threshold = threshold
 
 
 def note_quantization(config: Any, arguments: dict[str, Any] | None) -> None:

@@ -87,7 +87,8 @@ def attach_language_loss(model: PreTrainedModel) -> Callable[..., Tensor]:
         assert piece_ids is not None and not args
         wanted = labels.flatten()
         positions = (wanted != _IGNORED).nonzero().squeeze(1)
-        features = features_at(positions, piece_ids, **inputs)
+        given = {name: value for name, value in inputs.items() if value is not None}  # as PEFT adds them
+        features = features_at(positions, piece_ids, **given)
         return linear_cross_entropy(features, output_layer(), wanted[positions])
 
     model.base_model.register_forward_hook(read_at_targets)

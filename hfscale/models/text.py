@@ -12,7 +12,16 @@ from hfscale import console
 from hfscale.data.vocabulary import ensure_padding, refuse_made_up
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
-from hfscale.models.adapters import add_adapter, base_of, is_adapter, load_adapter, note_base, refuse_another_base
+from hfscale.models.adapters import (
+    add_adapter,
+    base_of,
+    is_adapter,
+    load_adapter,
+    modules_to_save,
+    note_base,
+    refuse_another_base,
+    save_weights,
+)
 from hfscale.models.empty import empty_model
 from hfscale.models.first_token import read_first_token_only
 from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_dropout, set_outputs, task_of
@@ -23,7 +32,6 @@ from hfscale.models.quantization import (
     noted_quantization,
     quantized_options,
     refuse_quantized_new,
-    save_config,
 )
 from hfscale.network import asking_hub, plain_words
 from hfscale.schemas import ClassifierModelSettings, LoraSettings, ModelSettings, QuantSettings, Task
@@ -31,6 +39,11 @@ from hfscale.schemas import ClassifierModelSettings, LoraSettings, ModelSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_TASK_TYPES = {
+    "SequenceClassification": "SEQ_CLS",
+    "TokenClassification": "TOKEN_CLS",
+    "QuestionAnswering": "QUESTION_ANS",
+}
 _NO_LIMIT = 1_000_000  # tokenizers without a limit say 10**30
 _FALLBACK_LENGTH = 512
 _SPAN_LENGTH = 384  # of question and context, as BERT was fine-tuned on SQuAD (Devlin et al. 2018)
@@ -108,7 +121,7 @@ def load_text_classifier(
         elif all_random:
             model, new = _drawn(config, task, options)
         else:
-            in_bits = bits_arguments(config, task, quant, settings.trust_remote_code)
+            in_bits = bits_arguments(config, auto_class(task), quant, settings.trust_remote_code)
             model, new = _pretrained(source, config, task, options | quantized_options(in_bits))
             note_quantization(model.config, in_bits)
             refuse_quantized_new(model, new, settings.name)
@@ -129,7 +142,8 @@ def load_text_classifier(
         _say_what_is_new(model, new, settings.name)
     read_first_token_only(model)
     if lora is not None:
-        model = add_adapter(model, lora, task, note_base(model, settings), settings.revision, new, seed)
+        kind, whole = _TASK_TYPES[head_of(task)], modules_to_save(model, new)
+        model = add_adapter(model, lora, kind, note_base(model, settings), settings.revision, whole, seed)
     return TextClassifier(model, tokenizer)
 
 
@@ -165,14 +179,7 @@ def save_text_classifier(classifier: TextClassifier, folder: Path, weights: dict
 
     logging.disable_progress_bar()
     with replacing_folder(folder) as temporary:
-        model: Any = classifier.model
-        if hasattr(model, "peft_config"):
-            save_config(model.get_base_model(), temporary)  # PEFT writes none: the names of the labels
-            # With "auto" PEFT would ask the Hub for the base, to find out whether its embeddings have grown.
-            model.save_pretrained(temporary, state_dict=weights, save_embedding_layers=False)
-            (temporary / "README.md").unlink(missing_ok=True)  # an empty form, which PEFT writes
-        else:
-            model.save_pretrained(temporary, state_dict=weights)
+        save_weights(classifier.model, temporary, weights)
         classifier.tokenizer.save_pretrained(temporary)
 
 

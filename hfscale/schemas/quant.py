@@ -28,7 +28,7 @@ class QuantSettings:
             )
 
 
-def check_quant(quant: QuantSettings | None, lora: LoraSettings | None, random_weights: bool) -> None:
+def check_quant(quant: QuantSettings | None, lora: LoraSettings | None, random_weights: bool = False) -> None:
     """Refuse what can't be trained in few bits.
 
     Raises:

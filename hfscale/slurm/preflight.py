@@ -119,7 +119,15 @@ def _try_node(cluster: ClusterSettings, job: JobSettings) -> None:
     lines = [*environment(cluster), "python -c 'import accelerate, hfscale, torch'"]
     words = ["--quiet", "--nodes=1", "--ntasks=1", "--time=5", f"--immediate={_PATIENCE}", *flags]
     try:
-        call("srun", *words, *map(os.path.expandvars, container_options(cluster)), "bash", "-c", "\n".join(lines), seconds=_PATIENCE + 300)
+        call(
+            "srun",
+            *words,
+            *map(os.path.expandvars, container_options(cluster)),
+            "bash",
+            "-c",
+            "\n".join(lines),
+            seconds=_PATIENCE + 300,
+        )
     except LaunchError as error:
         if _BUSY.search(str(error)):
             return console.say(f"node       not tried: none was free within {_PATIENCE} seconds")

@@ -167,7 +167,9 @@ def _expanded(text: str) -> str:
     """A word in which a node fills in `~/` and `$NAME`, and nothing else."""
     begin, text = ("~/", text[2:]) if text.startswith("~/") else ("", text)
     parts = re.split(r"(\$(?:\w+|\{\w+\}))", text)  # every second one is a name
-    return begin + ("".join(f'"{part}"' if i % 2 else shlex.quote(part) for i, part in enumerate(parts) if part) or "''")
+    return begin + (
+        "".join(f'"{part}"' if i % 2 else shlex.quote(part) for i, part in enumerate(parts) if part) or "''"
+    )
 
 
 def _on_a_node(cluster: ClusterSettings, job: JobSettings) -> Iterator[str]:

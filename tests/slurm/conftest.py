@@ -32,7 +32,7 @@ class Jobs:
         write_csv(folder / "rows.csv", reviews(40))
         for name, dropout in (("bert", 0.0), ("dropout", 0.2)):
             write_tiny_bert(folder / name, dropout=dropout)
-        (folder / "slurm.yaml").write_text(f"venv: {sys.prefix}\nwarn_seconds: 45\ntry_node: false\n")
+        (folder / "slurm.yaml").write_text(f"venv: {sys.prefix}\nwarn_seconds: 30\ntry_node: false\n")
 
     def words(self, name: str, model: str = "bert") -> list[Any]:
         """The recipe's command line."""
@@ -59,23 +59,21 @@ class Jobs:
         """All logs of a run."""
         return self.hfscale("logs", self.folder / name).stdout
 
-    def when_saved(self, name: str, action: Callable[[], Any], step: int = 4, seconds: float = 300) -> Future[None]:
-        """Do something to a run as soon as it has a checkpoint of that step, while other jobs are being submitted."""
+    def when_saved(self, name: str, action: Callable[[], Any]) -> Future[None]:
+        """Do something to a run as soon as it has a checkpoint, while other jobs are being submitted."""
         pool = ThreadPoolExecutor(1)
         try:
-            return pool.submit(self.disturb, {name: action}, step, seconds)
+            return pool.submit(self.disturb, name, action)
         finally:
             pool.shutdown(wait=False)
 
-    def disturb(self, disturbances: dict[str, Callable[[], Any]], step: int = 4, seconds: float = 300) -> None:
-        """Do something to each run as soon as it has a checkpoint of that step."""
-        waiting, end = dict(disturbances), time.monotonic() + seconds
-        while waiting:
-            assert time.monotonic() < end, "\n".join(self.said(name)[-2000:] for name in waiting)
-            for name in list(waiting):
-                if (self.folder / name / "checkpoints" / f"step-{step:06d}").exists():
-                    waiting.pop(name)()
+    def disturb(self, name: str, action: Callable[[], Any], seconds: float = 400) -> None:
+        """Do something to a run as soon as it has a checkpoint."""
+        end = time.monotonic() + seconds
+        while not any((self.folder / name / "checkpoints").glob("step-*")):
+            assert time.monotonic() < end, self.said(name)[-2000:]
             time.sleep(0.2)
+        action()
 
 
 @pytest.fixture(scope="package")

@@ -71,10 +71,12 @@ def test_one_task_of_an_array_is_stopped(jobs: Jobs) -> None:
     submitted = jobs.hfscale("submit", *words, "--vary", f"data.train={','.join(map(str, names))}")
     assert submitted.returncode == 0, submitted.stderr
     folders = json.loads((jobs.folder / "tasks" / "slurm" / "job.json").read_text())["tasks"]
-    numbers = [json.loads((jobs.folder / "tasks" / each / "slurm" / "job.json").read_text())["job"] for each in folders]
+    numbers = [
+        json.loads((jobs.folder / "tasks" / each / "slurm" / "job.json").read_text())["job"] for each in folders
+    ]
     assert jobs.cluster.wait(numbers[0], "FAILED", seconds=240)["ExitCode"] == "2:0"
     stop = ["scancel", "--batch", "--signal=USR1", numbers[2]]
-    jobs.disturb({f"tasks/{folders[2]}": lambda: jobs.cluster.call(*stop)})
+    jobs.disturb(f"tasks/{folders[2]}", lambda: jobs.cluster.call(*stop))
     ended = [jobs.cluster.wait(number, "COMPLETED", "FAILED", seconds=240) for number in numbers]
     assert [job["JobState"] for job in ended] == ["FAILED", "COMPLETED", "COMPLETED"]
     assert [job["Restarts"] for job in ended] == ["0", "0", "1"]
@@ -89,7 +91,7 @@ def test_cancelled(jobs: Jobs) -> None:
     submitted = jobs.hfscale("submit", *words)
     assert "node       has the environment" in submitted.stdout, submitted.stderr
     number = json.loads((jobs.folder / "cancelled" / "slurm" / "job.json").read_text())["job"]
-    jobs.disturb({"cancelled": lambda: None})
+    jobs.disturb("cancelled", lambda: None)
     assert "RUNNING on node" in jobs.hfscale("status", jobs.folder / "cancelled").stdout
     again = jobs.hfscale("submit", *jobs.words("cancelled"), "--cluster", jobs.folder / "slurm.yaml")
     assert_one_line(again, "has a job already")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.slurm.conftest import Jobs
@@ -13,14 +15,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_a_node_is_lost(jobs: Jobs) -> None:
     """Powered off, cut off, and without its slurmd, where the processes live on: started elsewhere, one writer."""
     names = {"kill-node": "killed", "cut-node": "cut", "kill-slurmd": "headless"}
-    numbers = {name: jobs.submit(name, "--nodes", 2, model="dropout", slow_steps=2.0) for name in names.values()}
-    whole = jobs.submit("whole", "--nodes", 2, model="dropout")
+    numbers: dict[str, str] = {}
+    lost = []
 
     def lose(order: str, name: str) -> None:
         # The first node: it has the batch script, and the process that writes.
         jobs.cluster.tell(order, jobs.cluster.job(numbers[name])["BatchHost"])
 
-    jobs.disturb({name: lambda order=order, name=name: lose(order, name) for order, name in names.items()})
+    for order, name in names.items():
+        numbers[name] = jobs.submit(name, "--nodes", 2, model="dropout", slow_steps=2.0)
+        lost.append(jobs.when_saved(name, partial(lose, order, name)))
+    whole = jobs.submit("whole", "--nodes", 2, model="dropout")
+    for each in lost:
+        each.result()
     assert jobs.cluster.wait(whole, "COMPLETED", "FAILED", seconds=240)["JobState"] == "COMPLETED"
     for name, number in numbers.items():
         job = jobs.cluster.wait(number, "COMPLETED", "FAILED", "NODE_FAIL", seconds=300)

@@ -73,7 +73,7 @@ def test_told_to_stop(jobs: Jobs, undisturbed: Path) -> None:
     for each in disturbed:
         each.result()
     for name, number in numbers.items():
-        job = jobs.cluster.wait(number, "COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "PREEMPTED", seconds=300)
+        job = jobs.cluster.wait(number, "COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "PREEMPTED", seconds=480)
         assert job["JobState"] == "COMPLETED", f"{name}: {jobs.said(name)}"
         assert int(job["Restarts"]) >= 1, name
         assert "resumed    from step-" in jobs.said(name)

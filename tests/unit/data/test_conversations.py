@@ -126,7 +126,9 @@ def test_a_conversation_that_the_template_refuses(tmp_path: Path) -> None:
     picky = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHATML
     talk = [{"role": "system", "content": "Be kind."}, *TALK]
     path = write_json(tmp_path / "rows.json", [{"messages": TALK}, {"messages": talk}])
-    with pytest.raises(ModelError, match=r"rows\.json.* 2: the model's chat template takes no such .*: no system here"):
+    with pytest.raises(
+        ModelError, match=r"rows\.json.* 2: the model's chat template takes no such .*: no system here"
+    ):
         packed(path, byte_tokenizer(picky))
 
 

@@ -111,7 +111,9 @@ def test_what_deepspeed_is_told_must_be_known(tmp_path: Path, zero: str, said: s
 def test_deepspeeds_own_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 3}}')
     path = tmp_path / "launch.yaml"
-    path.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{deepspeed_config_file: {tmp_path}/zero.json}}\n")
+    path.write_text(
+        f"distributed_type: DEEPSPEED\ndeepspeed_config: {{deepspeed_config_file: {tmp_path}/zero.json}}\n"
+    )
     check(tmp_path, layers=1, accelerate_config=str(path))
     assert "as ZeRO-3" in capsys.readouterr().out
 
@@ -136,7 +138,9 @@ def test_an_adapter_saves_what_it_trains(tmp_path: Path, capsys: pytest.CaptureF
     """A body of 32 million weights, an adapter and a head of a quarter of a million."""
     from transformers import BertConfig
 
-    BertConfig(hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048).save_pretrained(tmp_path / "bert")
+    BertConfig(hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048).save_pretrained(
+        tmp_path / "bert"
+    )
     write_csv(tmp_path / "rows.csv", reviews(40))
     words = ["--model.name", str(tmp_path / "bert"), "--data.train", str(tmp_path / "rows.csv")]
     for more, least, most in [([], 1.0, 1.2), (["--lora.r", "8"], 0.0, 0.05)]:

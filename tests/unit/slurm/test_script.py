@@ -67,7 +67,12 @@ def test_arguments_arrive_as_they_were(tmp_path: Path, tasks: dict[str, list[str
     cluster = ClusterSettings(variables=["A=$HOME/x", "B=~/y", "C=$(id) `id` \\\" '", "D="])
     script = render(cluster, JobSettings(command=["recipe.py", *AWKWARD], run_folder=str(run), tasks=tasks))
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GIVEN": str(tmp_path / "given"), "HOME": "/h o"}
-    environment |= {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_NODELIST": "node1"}
+    environment |= {
+        "SLURM_JOB_ID": "8",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "0",
+        "SLURM_JOB_NODELIST": "node1",
+    }
     done = subprocess.run(["bash"], input=script, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     given = (tmp_path / "given").read_text().split("\0")[:-1]

@@ -1,0 +1,80 @@
+"""Teaching a model to answer through an adapter beside weights in few bits."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hfscale.data import ChatFormat
+from hfscale.schemas import ConversationSettings
+from tests.support.chat import CHATML, questions, write_json, write_tiny_gpt
+from tests.support.commands import ROOT, assert_one_line, result
+from tests.support.warm import WarmRun
+
+pytest.importorskip("peft", reason="needs the extra `peft`")
+NEEDS_BITS = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra `quant`")
+
+
+def finetune(folder: Path, name: str, *flags: Any, **hooks: Any) -> Any:
+    write_tiny_gpt(folder / "gpt", CHATML)
+    rows = write_json(folder / "rows.json", questions() * 2)
+    words = [ROOT / "recipes" / "finetune_gpt.py", "--model.name", folder / "gpt", "--data.train", rows]
+    words += ["--data.validation", rows, "--data.max_length", 64, "--train.global_batch_size", 4, "--optim.lr", "1e-2"]
+    words += ["--train.max_steps", 8, "--train.eval_steps", 4, "--train.save_steps", 2, "--answers.max_new_tokens", 8]
+    words += ["--train.output_dir", folder / name, *flags]
+    return WarmRun(tuple(words), folder / f"log{len(list(folder.iterdir()))}", hooks).wait()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
+@pytest.mark.parametrize("flags", [["--lora.method", "dora"], pytest.param(["--quant.bits", 4], marks=NEEDS_BITS)])
+def test_killed_and_gone_on_with_and_loaded_as_the_card_says(tmp_path: Path, flags: list[Any]) -> None:
+    whole = finetune(tmp_path, "whole", "--lora.r", 4, *flags)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert finetune(tmp_path, "killed", "--lora.r", 4, *flags, signal_in_training=("SIGKILL", 5)).returncode == -9
+    gone_on = finetune(tmp_path, "killed", "--lora.r", 4, *flags)
+    assert "resumed    from step-00000" in gone_on.stdout, gone_on.stderr
+    run, other = tmp_path / "whole", tmp_path / "killed"
+    weights, others = (load_file(each / "model" / "adapter_model.safetensors") for each in (run, other))
+    assert weights.keys() == others.keys() and all(torch.equal(weights[key], others[key]) for key in weights)
+    assert not any("lm_head" in key or "wte" in key for key in weights)
+    assert result(run)["num_trained_parameters"] == sum(weight.numel() for weight in weights.values())
+
+    card = (run / "model" / "README.md").read_text()
+    assert str(tmp_path) not in card + (run / "model" / "config.json").read_text()
+    load, answer = (part.split("```")[0] for part in card.split("```python\n")[1:])
+    found: dict[str, Any] = {"TEXT": "Colour?\n\ngrass"}
+    for code in (load, answer):
+        code = code.replace("PATH_OR_HUB_ID", str(run / "model")).replace("PATH_OF_BASE", str(tmp_path / "gpt"))
+        exec(code, found)
+    assert found["ends"][0] == found["tokenizer"].convert_tokens_to_ids("<|stop|>")
+    assert held_out_loss(found, tmp_path) == pytest.approx(result(run)["metrics"]["loss"], rel=1e-4)
+
+
+def held_out_loss(found: dict[str, Any], folder: Path) -> float:
+    """Mean over the answers' tokens, a conversation at a time, of the model that the card's code has loaded."""
+    tokenizer, model = found["tokenizer"], found["model"]
+    chat, losses = ChatFormat(tokenizer, ConversationSettings(train="x")), []
+    for row in json.loads((folder / "rows.json").read_text()):
+        asked = {"role": "user", "content": f"{row['instruction']}\n\n{row['input']}"}
+        ids, learned = chat.encode([asked, {"role": "assistant", "content": row["output"]}])
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor(ids)[None].long()).logits[0, :-1]
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(ids)[1:].long(), reduction="none")
+        losses.append(loss[torch.tensor(learned)[1:]])
+    return float(torch.cat(losses).mean())
+
+
+def test_quantized_weights_need_an_adapter(tmp_path: Path) -> None:
+    assert_one_line(finetune(tmp_path, "run", "--quant.bits", 4), "quantized weights can't be trained", "--lora.r 8")
+
+
+def test_an_unknown_layer_is_refused(tmp_path: Path) -> None:
+    given = finetune(tmp_path, "run", "--lora.targets", "[q_proj]")
+    assert given.returncode == 2 and "there is no linear layer q_proj" in given.stderr, given.stderr
+    assert given.stderr.splitlines()[-1].endswith("there are attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj")
