@@ -240,7 +240,7 @@ def test_shipped_settings_make_the_model_that_they_promise(path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-    from hfscale.models import language
+    from hfscale.models import new_config
 
     name = path.parent.name.removeprefix("pretrain_")
     config = parse_config(recipe(name).Config, ["--config", str(path)])
@@ -258,7 +258,7 @@ def test_shipped_settings_make_the_model_that_they_promise(path: Path) -> None:
 
     auto = AutoModelForMaskedLM if name == "bert" else AutoModelForCausalLM
     tokenizer: Any = Tokenizer()
-    shape = language.new_model_config(config.model, config.model.type, tokenizer, config.data.max_length)
+    shape = new_config.new_model_config(config.model, config.model.type, tokenizer, config.data.max_length)
     with torch.device("meta"):
         model = auto.from_config(shape)
     assert model.num_parameters() == pytest.approx(PARAMETERS[path.stem], rel=0.05)

@@ -163,7 +163,7 @@ def _language_model(config: Any) -> Workload:
 
 def _new_model(config: Any, causal: bool, length: int) -> tuple[Any, str]:
     """The config of the model that the recipe would make, and what to call it."""
-    from hfscale.models.language import new_model_config
+    from hfscale.models.new_config import new_model_config
 
     kind = config.model.type or ("gpt2" if causal else "bert")
     vocab_size = config.tokenizer.vocab_size or _VOCAB_SIZE
