@@ -24,6 +24,8 @@ from .packed_batching import PackedTrainBatches as PackedTrainBatches
 from .packing import PackedSequences as PackedSequences
 from .packing import pack_corpus as pack_corpus
 from .packing import tokenize_corpus as tokenize_corpus
+from .preferences import load_preferences as load_preferences
+from .preferences import pair_preferences as pair_preferences
 from .splits import Splits as Splits
 from .splits import load_splits as load_splits
 from .tokenization import tokenize as tokenize

@@ -110,10 +110,15 @@ class ChatFormat:
     def last_answer(self, messages: list[Message]) -> str:
         """What a model that has learned the conversation answers last, all that its template puts around it
         included."""
+        ids, learned = self.encode_last(messages)
+        return self.decode(ids[learned].tolist())
+
+    def encode_last(self, messages: list[Message]) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode`, of the last answer alone."""
         ids, learned = self.encode(messages)
         places = np.flatnonzero(learned)
         last = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)[-1]
-        return self.decode(ids[last].tolist())
+        return ids, np.isin(np.arange(len(ids)), last)
 
     def encode(self, messages: list[Message]) -> tuple[np.ndarray, np.ndarray]:
         """(tokens,) ids, int32, and which of them are an answer's.
@@ -158,7 +163,7 @@ def pack_conversations(
     for name, table in (("training", conversations.train), ("validation", conversations.validation)):
         if table is not None:
             pieces = tokenize_conversations(table, chat, settings.max_length)
-            packed[name] = PackedSequences(pieces, settings.max_length, "decoder", together=settings.pack)
+            packed[name] = PackedSequences(pieces, settings.max_length, "decoder", each=None if settings.pack else 1)
             packed[name].tokens_per_byte = sum(pieces["answer_tokens"]) / sum(pieces["answer_bytes"])
             packed[name].say(name)
     return packed["training"], packed.get("validation")
@@ -205,15 +210,20 @@ def tokenize_conversations(table: Dataset, chat: ChatFormat, max_length: int) ->
         new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
         desc="tokenizing",
     )
-    _say_left_out(table, encoded, max_length)
+    say_left_out(table, encoded, max_length)
     return encoded
 
 
-def _say_left_out(table: Dataset, encoded: Dataset, max_length: int) -> None:
-    number = len(table) - len(encoded)
+def say_left_out(table: Dataset, encoded: Dataset, max_length: int) -> None:
+    """Warn of the rows of `table` of which `encoded` has nothing, by their column `where`.
+
+    Raises:
+        DataError: where it has nothing at all.
+    """
+    kept = set(encoded["where"])
+    number = len(table) - len(kept)
     if not number:
         return
-    kept = set(encoded["where"])
     first = next(where for where in table["where"] if where not in kept)
     words = f"{number:,} of {len(table):,} conversations are longer than --data.max_length {max_length}"
     if not len(encoded):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfscale import console
@@ -29,7 +29,6 @@ Message = dict[str, str]
 _LAYOUTS = (("messages",), ("prompt", "completion"), ("instruction", "output"))
 _ROLES = ("system", "user", "assistant")
 _FRACTION = 0.1
-_FORMAT = 2  # raise it when what is read changes: it is part of the cache's key
 
 
 class Conversations(NamedTuple):
@@ -46,41 +45,65 @@ def load_conversations(settings: ConversationSettings) -> Conversations:
         DataError: for data that can't be read, columns of no known layout, and, unless `bad_rows` is `skip`, messages
             that don't alternate between user and assistant or lack the answer.
     """
+    return split_rows(settings, RowKind("conversations", _LAYOUTS, ("text",), _conversations, version=2))
+
+
+class RowKind(NamedTuple):
+    """What the rows of a source are made into."""
+
+    name: str
+    """In the plural."""
+    layouts: Sequence[tuple[str, ...]]
+    """Columns that a source may have; the first that fits counts."""
+    columns: Sequence[str]
+    """Texts that are made, beside `where` and `problem`; `text` decides which rows are held out."""
+    make: Callable[..., Iterator[dict[str, Any]]]
+    """Of (source, settings, layout)."""
+    version: int
+    """Raised when what is made changes: it is part of the cache's key."""
+
+
+def split_rows(settings: ConversationSettings, kind: RowKind) -> Conversations:
+    """Training and validation rows of the sources that the settings name.
+
+    Raises:
+        DataError: as `load_conversations`.
+    """
     sources = [find_source(name) for name in (settings.train, settings.validation) if name]
     refuse_idle(settings, sources)
-    table = _table(sources[0], settings)
-    if settings.validation:
-        train, validation = table, _table(sources[1], settings)
-        warn_of_shared(train, validation, "conversations")
+    table, *others = (_table(each, settings, kind) for each in sources)
+    if others:
+        train, validation = table, others[0]
+        warn_of_shared(train, validation, kind.name)
     else:
         fraction = _FRACTION if settings.validation_fraction is None else settings.validation_fraction
         train, validation = hold_out_some(table, fraction, settings) if fraction else (table, None)
     held_out = f", {len(validation):,} validation" if validation is not None else ""
-    console.say(f"data       {settings.train}: {len(train):,} training{held_out} conversations")
+    console.say(f"data       {settings.train}: {len(train):,} training{held_out} {kind.name}")
     return Conversations(train, validation)
 
 
-def _table(source: Source, settings: ConversationSettings) -> Dataset:
+def _table(source: Source, settings: ConversationSettings, kind: RowKind) -> Dataset:
     from datasets import Features, Value
 
-    layout = _layout_of(source, settings)
-    key = f"conversations {_FORMAT}\0{source.fingerprint(settings)}\0{layout}\0"
+    layout = _layout_of(source, settings, kind)
+    key = f"{kind.name} {kind.version}\0{source.fingerprint(settings)}\0{layout}\0"
     key += repr([getattr(settings, name) for name in ("columns", "delimiter", "quoting", "encoding")])
-    features = Features({name: Value("string") for name in ("text", "where", "problem")})
+    features = Features({name: Value("string") for name in (*kind.columns, "where", "problem")})
     arguments = {"source": source, "settings": settings, "layout": layout}
-    return without_bad_rows(cached_table(_conversations, features, arguments, key), source, settings)
+    return without_bad_rows(cached_table(kind.make, features, arguments, key), source, settings)
 
 
-def _layout_of(source: Source, settings: ConversationSettings) -> tuple[str, ...]:
+def _layout_of(source: Source, settings: ConversationSettings, kind: RowKind) -> tuple[str, ...]:
     rows = list(itertools.islice(source.rows(settings), COLUMNS_FROM))
     if not rows:
-        raise DataError(f"{source.name} holds no conversations")
+        raise DataError(f"{source.name} holds no {kind.name}")
     found = list(dict.fromkeys(str(name) for row in rows for name in row.values))
-    for layout in _LAYOUTS:
+    for layout in kind.layouts:
         if set(layout) <= set(found):
             return layout
-    known = ", or ".join(" and ".join(layout) for layout in _LAYOUTS)
-    raise DataError(f"{source.name} has the columns {', '.join(found)}; conversations need {known}")
+    known = ", or ".join(" and ".join(layout) for layout in kind.layouts)
+    raise DataError(f"{source.name} has the columns {', '.join(found)}; {kind.name} need {known}")
 
 
 def _conversations(
@@ -88,9 +111,14 @@ def _conversations(
 ) -> Iterator[dict[str, Any]]:
     for row in source.rows(settings):
         messages, problem = _READERS[layout](row)
-        problem = problem or _wrong(messages)
-        told = [] if problem else [{name: message[name] for name in ("role", "content")} for message in messages]
-        yield {"text": json.dumps(told, ensure_ascii=False), "where": row.where, "problem": problem}
+        problem = problem or wrong_with(messages)
+        yield {"text": as_text([] if problem else messages), "where": row.where, "problem": problem}
+
+
+def as_text(messages: list[Any]) -> str:
+    """Messages as JSON, with nothing but role and content."""
+    told = [{name: message[name] for name in ("role", "content")} for message in messages]
+    return json.dumps(told, ensure_ascii=False)
 
 
 Read = tuple[list[Any], str | None]
@@ -106,17 +134,18 @@ def _from_completion(row: Row) -> Read:
     prompt, completion = row.values.get("prompt"), row.values.get("completion")
     if isinstance(prompt, list) and isinstance(completion, list):
         return [*prompt, *completion], None
-    return _pair(text_of(row, "prompt"), text_of(row, "completion"))
+    return pair(text_of(row, "prompt"), text_of(row, "completion"))
 
 
 def _from_instruction(row: Row) -> Read:
     instruction, problem = text_of(row, "instruction")
     given = text_of(row, "input")[0]
     asked = f"{instruction}\n\n{given}" if given.strip() else instruction
-    return _pair((asked, problem), text_of(row, "output"))
+    return pair((asked, problem), text_of(row, "output"))
 
 
-def _pair(asked: tuple[str, str | None], answered: tuple[str, str | None]) -> Read:
+def pair(asked: tuple[str, str | None], answered: tuple[str, str | None]) -> Read:
+    """A question and its answer, each a text and what is wrong with it, as messages."""
     messages = [{"role": "user", "content": asked[0]}, {"role": "assistant", "content": answered[0]}]
     return messages, asked[1] or answered[1]
 
@@ -124,7 +153,7 @@ def _pair(asked: tuple[str, str | None], answered: tuple[str, str | None]) -> Re
 _READERS = {_LAYOUTS[0]: _from_messages, _LAYOUTS[1]: _from_completion, _LAYOUTS[2]: _from_instruction}
 
 
-def _wrong(messages: list[Any]) -> str | None:
+def wrong_with(messages: list[Any]) -> str | None:
     """What keeps messages from being a conversation that ends with an answer."""
     for number, message in enumerate(messages, start=1):
         if not (isinstance(message, dict) and isinstance(message.get("content"), str)):

@@ -116,7 +116,7 @@ class PackedSequences:
         pieces: table with `input_ids`, no piece longer than `max_length`.
         framing: says which tokens of a piece are never predicted.
         may_cut: cut some pieces where whole ones would leave much room (`pack_best_fit`).
-        together: let pieces share a sequence.
+        each: give so many pieces in a row a sequence, instead of packing them.
 
     Raises:
         DataError: for a table without pieces.
@@ -126,7 +126,7 @@ class PackedSequences:
     """Tokens to predict per UTF-8 byte of the text; known of validation text."""
 
     def __init__(
-        self, pieces: Dataset, max_length: int, framing: Framing, *, may_cut: bool = False, together: bool = True
+        self, pieces: Dataset, max_length: int, framing: Framing, *, may_cut: bool = False, each: int | None = None
     ) -> None:
         if not len(pieces):
             raise DataError("the corpus holds no text that the tokenizer knows")
@@ -134,10 +134,10 @@ class PackedSequences:
         self._views = _views(pieces)
         lengths = np.concatenate([np.diff(view.offsets) for view in self._views])
         self._first_of_view = np.cumsum([0, *(len(view.offsets) - 1 for view in self._views)])
-        if together:
+        if each is None:
             self._packing = pack_best_fit(lengths, max_length, _CONTEXT[framing] if may_cut else None)
         else:
-            self._packing = Packing(np.arange(len(lengths)), np.arange(len(lengths) + 1), {})
+            self._packing = Packing(np.arange(len(lengths)), np.arange(0, len(lengths) + 1, each), {})
         self._num_pieces = len(lengths)
         again = len(self._packing.pieces) - self._num_pieces
         self.num_tokens = int(lengths.sum()) + again * _CONTEXT[framing]

@@ -10,5 +10,6 @@ from .pixel_baselines import image_baselines as image_baselines
 from .predict import predict_answers as predict_answers
 from .predict import predict_tags as predict_tags
 from .predict import predict_texts as predict_texts
+from .preferences import score_preferences as score_preferences
 from .score import predict_logits as predict_logits
 from .score import score_classifier as score_classifier

@@ -2,3 +2,4 @@ from .card import model_card as model_card
 from .image_card import image_model_card as image_model_card
 from .language_card import chat_model_card as chat_model_card
 from .language_card import language_model_card as language_model_card
+from .language_card import preference_model_card as preference_model_card

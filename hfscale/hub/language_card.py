@@ -41,26 +41,41 @@ def language_model_card(config: Any, result: dict[str, Any], pipeline_tag: str) 
 
 def chat_model_card(config: Any, result: dict[str, Any]) -> str:
     """As `language_model_card`, of a model that was taught to answer."""
+    asked = ""
+    if config.answers.number:
+        number = config.answers.number
+        asked = f" `exact_match` and `stopped` are shares of the first {number} that leave room for an answer."
+    about = f"The loss is that of the answers, their end included.{asked}"
+    return _answering_card(config, result, "taught to answer on", "conversations", about, "sequences")
+
+
+def preference_model_card(config: Any, result: dict[str, Any]) -> str:
+    """As `language_model_card`, of a model that learned which answers are preferred."""
+    about = (
+        f"The loss is that of direct preference optimization with beta {config.preference.beta}; `accuracy` is the "
+        "share of pairs of which the model has come to favour the chosen answer, against the model it was trained "
+        "from, and `margin` by how much."
+    )
+    return _answering_card(config, result, "trained on the preferences of", "pairs of answers", about, "pairs")
+
+
+def _answering_card(
+    config: Any, result: dict[str, Any], made: str, examples: str, about_scores: str, batch_of: str
+) -> str:
     library = "peft" if config.lora else "transformers"
     metadata: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation", "tags": ["hfscale"]}
     if not is_local(config.model.name):
         metadata["base_model"] = config.model.name
-    held_out = "On held-out conversations, which also chose the best step"
-    asked = (
-        f" `exact_match` and `stopped` are shares of the first {config.answers.number} that leave room for an answer."
-        if config.answers.number
-        else ""
-    )
-    scores = f"{held_out}:\n\n{score_table({'This model': result['metrics']})}\n"
-    scores += f"The loss is that of the answers, their end included.{asked}\n\n"
+    scores = score_table({"This model": result["metrics"]})
+    held_out = f"On held-out {examples}, which also chose the best step:\n\n{scores}\n{about_scores}"
     return (
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
-        f"# {last_part(config.model.name)}, taught to answer on {last_part(config.data.train)}\n\n"
-        f"## Results\n\n{scores if result['held_out'] else 'No conversations were held out.'}\n\n"
+        f"# {last_part(config.model.name)}, {made} {last_part(config.data.train)}\n\n"
+        f"## Results\n\n{held_out if result['held_out'] else f'No {examples} were held out.'}\n\n"
         "## Training\n\n"
-        f"{about_adapter(config, result)}{result['num_examples']['train']:,} conversations of at most "
+        f"{about_adapter(config, result)}{result['num_examples']['train']:,} {examples} of at most "
         f"{config.data.max_length} tokens; "
-        f"{result['steps']:,} steps of {config.train.global_batch_size} sequences ({result['epochs']:.2f} epochs), "
+        f"{result['steps']:,} steps of {config.train.global_batch_size} {batch_of} ({result['epochs']:.2f} epochs), "
         f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
         f"{config.train.seed}; {time_and_changes(result)}\n\n"
         f"## Use\n\n{_adapter_chat(config) if config.lora else _CHAT}"

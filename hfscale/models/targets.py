@@ -39,8 +39,9 @@ def prepare_language_model(model: PreTrainedModel) -> PreTrainedModel:
     """Let `model(input_ids, position_ids, piece_ids, labels)`, all (batch, seq), return the sum of the losses.
 
     `labels` holds the token to predict at each position (already shifted for a causal model) and -100 elsewhere;
-    `piece_ids` tells documents of a sequence apart. Without `labels` the model is called as before. Weights and their
-    names stay as they are.
+    `piece_ids` tells documents of a sequence apart. With `per_target` the losses come one by one, (targets,), from
+    logits that are held as a whole. Without `labels` the model is called as before. Weights and their names stay as
+    they are.
 
     Raises:
         ModelError: where the model's output is not one linear layer over its body's states, where documents that share
@@ -81,7 +82,13 @@ def attach_language_loss(model: PreTrainedModel) -> Callable[..., Tensor]:
             targets.positions = None
 
     @functools.wraps(plain)
-    def forward(*args: Any, labels: Tensor | None = None, piece_ids: Tensor | None = None, **inputs: Any) -> Any:
+    def forward(
+        *args: Any,
+        labels: Tensor | None = None,
+        piece_ids: Tensor | None = None,
+        per_target: bool = False,
+        **inputs: Any,
+    ) -> Any:
         if labels is None:
             return plain(*args, **inputs)
         assert piece_ids is not None and not args
@@ -89,6 +96,8 @@ def attach_language_loss(model: PreTrainedModel) -> Callable[..., Tensor]:
         positions = (wanted != _IGNORED).nonzero().squeeze(1)
         given = {name: value for name, value in inputs.items() if value is not None}  # as PEFT adds them
         features = features_at(positions, piece_ids, **given)
+        if per_target:
+            return F.cross_entropy(output_layer()(features).float(), wanted[positions], reduction="none")
         return linear_cross_entropy(features, output_layer(), wanted[positions])
 
     model.base_model.register_forward_hook(read_at_targets)

@@ -6,7 +6,10 @@ first words. `__post_init__` raises `ValueError` naming the flag and the way out
 
 from hfscale.schemas.chat import AnswerSettings as AnswerSettings
 from hfscale.schemas.chat import ConversationSettings as ConversationSettings
+from hfscale.schemas.chat import PairSettings as PairSettings
+from hfscale.schemas.chat import PreferenceSettings as PreferenceSettings
 from hfscale.schemas.chat import check_chat as check_chat
+from hfscale.schemas.chat import check_preferences as check_preferences
 from hfscale.schemas.checks import require as require
 from hfscale.schemas.data import DataSettings as DataSettings
 from hfscale.schemas.data import SourceSettings as SourceSettings

@@ -8,10 +8,13 @@ from typing import Literal
 from hfscale.schemas.checks import require
 from hfscale.schemas.data import SourceSettings
 from hfscale.schemas.language import LanguageModelSettings
+from hfscale.schemas.lora import LoraSettings
 from hfscale.schemas.train import TrainSettings
 
 ANSWER_METRICS = ("loss", "perplexity", "bits_per_byte", "exact_match", "stopped")
 """What a model that answers is measured by."""
+PREFERENCE_METRICS = ("accuracy", "loss", "margin")
+"""What a model that learns from preferences is measured by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,30 @@ class ConversationSettings(SourceSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.max_length >= 8, "--data.max_length must be at least 8 tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings(ConversationSettings):
+    """Where pairs of answers are, and how the model reads them.
+
+    A row has `prompt`, `chosen` and `rejected`, texts or lists of messages; or `chosen` and `rejected`, whole
+    conversations that differ in the last message.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.pack, "--data.pack has no effect: the two answers of a pair share a sequence; leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceSettings:
+    """Direct preference optimization (Rafailov et al. 2023)."""
+
+    beta: float = 0.1
+    """How dear it is to move away from the model that training began with; greater keeps it nearer."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"--preference.beta must be greater than 0, got {self.beta}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,4 +100,18 @@ def check_chat(
     require(
         held_out or answers == AnswerSettings(),
         "--answers has no effect when --data.validation_fraction is 0, since evaluations ask for them; leave it out",
+    )
+
+
+def check_preferences(model: LanguageModelSettings, lora: LoraSettings, train: TrainSettings) -> None:
+    """As `check_chat`, of a recipe that learns from pairs of answers."""
+    require(model.name is not None, "--model.name is missing: which language model shall learn what is preferred?")
+    metric = train.best_metric
+    require(
+        metric is None or metric in PREFERENCE_METRICS,
+        f"--train.best_metric {metric} is not measured here; there are {', '.join(PREFERENCE_METRICS)}",
+    )
+    require(
+        lora.method != "pissa",
+        "--lora.method pissa changes the weights that answers are compared with; take lora, rslora, dora or ia3",
     )

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 LossFn = Callable[["nn.Module", dict[str, Any]], tuple["Tensor", int]]
-"""(model, inputs) -> (sum of the losses of all targets, number of targets)."""
+"""(model, inputs) -> (sum of the losses of all targets, number of targets). One whose targets are not the `labels` of
+its inputs has a method `num_targets` of the inputs, for who has to know the number beforehand."""
 
 
 def classification_loss(task: Task, label_smoothing: float = 0.0) -> LossFn:

@@ -130,7 +130,8 @@ def sharded_step(
         Interrupted: between two micro-batches, where a process was told to stop; the weights are as they were.
     """
     real = [batch for batch in micro_batches if batch.num_examples]
-    counts = [sum(num_targets_of(batch.inputs) for batch in real)]
+    count = getattr(loss_fn, "num_targets", num_targets_of)
+    counts = [sum(count(batch.inputs) for batch in real)]
     counts += [sum(batch.num_examples for batch in real), sum(batch.num_tokens for batch in real)]
     num_targets, num_examples, num_tokens = all_sum(accelerator, counts)
     to_mean = accelerator.num_processes / max(1.0, num_targets)

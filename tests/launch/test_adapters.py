@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from hfscale.models import saved_text_classifier
 from hfscale.schemas import ModelSettings
-from tests.launch.test_zero import STEPS, Runs, assert_done
+from tests.launch.test_zero import STEPS, Runs, assert_done, bert
 from tests.support.commands import records, result
 
 NEEDED = ("deepspeed", "peft", "bitsandbytes")
@@ -29,7 +29,7 @@ CONFIGS = ("ddp", "zero2", "zero3")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    made = Runs(tmp_path_factory.mktemp("qlora"), "finetune_bert")
+    made = Runs(tmp_path_factory.mktemp("qlora"), bert)
     made.words += ["--lora.r", 4, "--quant.bits", 4]
     finished = made.alone("whole")
     assert finished.returncode == 0, finished.stdout + finished.stderr
@@ -100,7 +100,7 @@ def test_killed_under_zero3_and_gone_on_with_it_ends_with_the_same_bits(runs: Ru
 
 
 def test_an_optimizer_in_8_bits_is_refused_under_zero(runs: Runs) -> None:
-    runs_8bit = Runs(runs.folder / "8bit", "finetune_bert")
+    runs_8bit = Runs(runs.folder / "8bit", bert)
     runs_8bit.words += ["--lora.r", 4, "--optim.name", "adamw8bit"]
     finished = runs_8bit.two("zero2", "run")
     errors = [line for line in finished.stderr.splitlines() if "error: " in line]

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,10 @@ RECIPES = {"finetune_bert": bert, "pretrain_gpt": gpt}
 class Runs:
     """One command, on one process or sharded over two."""
 
-    def __init__(self, folder: Path, recipe: str) -> None:
+    def __init__(self, folder: Path, command: Callable[[Path], list[Any]]) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        name, *flags = RECIPES[recipe](folder)
+        name, *flags = command(folder)
         self.words = [ROOT / "recipes" / name, *flags, "--train.max_steps", STEPS, "--train.log_steps", 1]
         self.words += ["--train.global_batch_size", 8, "--train.micro_batch_size", 2, "--train.save_steps", 4]
         self.words += ["--train.eval_steps", 5, "--optim.lr", 5e-3]
@@ -73,7 +74,7 @@ class Runs:
 
 @pytest.fixture(scope="module", params=list(RECIPES))
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    made = Runs(tmp_path_factory.mktemp(request.param), request.param)
+    made = Runs(tmp_path_factory.mktemp(request.param), RECIPES[request.param])
     finished = made.alone("whole")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return made
@@ -116,7 +117,7 @@ def test_sharded_training_is_the_same_training(runs: Runs, config: str, tmp_path
 
 
 def test_each_of_1001_examples_is_scored_once(tmp_path: Path) -> None:
-    runs = Runs(tmp_path, "finetune_bert")
+    runs = Runs(tmp_path, bert)
     many = write_csv(tmp_path / "many.csv", reviews(1001))
     runs.words += ["--data.validation", many, "--train.max_steps", 1, "--train.eval_batch_size", 16]
     assert runs.alone("whole").returncode == 0
