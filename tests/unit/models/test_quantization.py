@@ -68,7 +68,7 @@ def test_a_quantized_folder_reloads_with_the_same_bits(
 ) -> None:  # fmt: skip
     """The options by which hfscale quantizes make a BERT that transformers saves and loads, scales and all."""
     config = AutoConfig.from_pretrained(folders["bert"])
-    options = quantized_options(bits_arguments(config, SINGLE, quant, False))
+    options = quantized_options(bits_arguments(config, AutoModelForSequenceClassification, quant, False))
     model: Any = AutoModelForSequenceClassification.from_pretrained(folders["bert"], config=config, **options)
     model.save_pretrained(tmp_path / "quantized")
     again: Any = AutoModelForSequenceClassification.from_pretrained(tmp_path / "quantized")
