@@ -1,3 +1,4 @@
+from . import compression as compression
 from . import config as config
 from . import console as console
 from . import data as data

@@ -101,7 +101,7 @@ def main(config: Config) -> None:
         # 7. Model card, learning curve
         files.write_text(folder / "model" / "README.md", hub.preference_model_card(config, result))
         evaluation.plot_learning_curve(folder)
-        runs.complete_run(folder, result, [])
+        runs.complete_run(folder, result, [runs.chat_command(folder, preferences.validation or preferences.train)])
     launch.finish(accelerator)
 
 

@@ -56,6 +56,17 @@ class Source(NamedTuple):
             yield from read_file(path, settings)
 
 
+def last_part(name: str) -> str:
+    """A data set's or model's name as anyone may read it: of what is on this machine not the path."""
+    return Path(name).name if is_local(name) else name
+
+
+def is_local(name: str) -> bool:
+    """True for a file, folder or glob; False for a built-in or a Hub id."""
+    plain = name.partition("#")[0]
+    return not name.startswith("builtin:") and (looks_like_file(plain) or Path(name).expanduser().exists())
+
+
 def find_source(name: str, corpus: bool = False) -> Source:
     """Resolve a data set's name without reading it; a `corpus` takes a folder's subfolders too.
 

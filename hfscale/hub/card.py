@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hfscale.data.sources import looks_like_file
+from hfscale.data.sources import is_local, last_part
 from hfscale.models import origin_of
 from hfscale.models.heads import head_of
 from hfscale.runs import pipeline_options
 
-_PIPELINES = {"token_classification": "token-classification", "question_answering": "question-answering"}
+_PIPELINES = {
+    "token_classification": "token-classification",
+    "question_answering": "question-answering",
+    "causal": "text-generation",
+    "masked": "fill-mask",
+}
 _MANY = 30  # labels that a card lists one by one
 
 
@@ -75,12 +79,18 @@ def _about_baselines(scores: dict[str, Any]) -> str:
 def _usage(config: Any) -> str:
     if getattr(config, "lora", None):
         return adapter_usage(config, f"AutoModelFor{head_of(config.task)}", "ignore_mismatched_sizes=True")
-    if config.task == "question_answering":
+    return plain_usage(config.task, _own_code(config.model))
+
+
+def plain_usage(kind: str, options: str = "") -> str:
+    """Lines that use a plain model folder of this task, or language model (`causal`, `masked`); `options` are further
+    arguments of the pipeline."""
+    if kind == "question_answering":
         return '```bash\nhfscale predict PATH --text "your question" "the context that answers it"\n```\n'
-    task = _PIPELINES.get(config.task, "text-classification")
+    task = _PIPELINES.get(kind, "text-classification")
     return (
         "```python\nfrom transformers import pipeline\n\n"
-        f'pipeline("{task}", "PATH_OR_HUB_ID"{pipeline_options(task)}{_own_code(config.model)})("your text")\n```\n'
+        f'pipeline("{task}", "PATH_OR_HUB_ID"{pipeline_options(task)}{options})("your text")\n```\n'
     )
 
 
@@ -150,16 +160,6 @@ def shown_names(label_names: Sequence[str]) -> str:
 
 def _how_many(result: dict[str, Any]) -> str:
     return f" ({result['num_examples'][result['held_out']]:,} examples)" if result["held_out"] else ""
-
-
-def last_part(name: str) -> str:
-    return Path(name).name if is_local(name) else name
-
-
-def is_local(name: str) -> bool:
-    """True for a file, folder or glob; False for a built-in or a Hub id."""
-    plain = name.partition("#")[0]
-    return not name.startswith("builtin:") and (looks_like_file(plain) or Path(name).expanduser().exists())
 
 
 def score_table(scores: dict[str, dict[str, float]]) -> str:

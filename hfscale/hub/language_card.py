@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from hfscale.hub.card import about_adapter, adapter_usage, is_local, last_part, score_table, time_and_changes
+from hfscale.data.sources import is_local, last_part
+from hfscale.hub.card import about_adapter, adapter_usage, score_table, time_and_changes
 
 _BITS = {
     "text-generation": "`bits_per_byte` counts the bits that the model needs for a byte of text.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,14 @@ _OURS = {
     "activation_checkpointing": "--train.activation_checkpointing",
 }
 """What a DeepSpeed configuration may say, and the setting that decides it here."""
+
+
+def quieten_deepspeed() -> None:
+    """Accelerate imports DeepSpeed, which would complain where there is no GPU; to be called before that."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def prepare_deepspeed(has_gpu: bool) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from hfscale import console, interruption
 from hfscale.errors import LaunchError, MissingExtraError
-from hfscale.launch.deepspeed import prepare_deepspeed, take_over
+from hfscale.launch.deepspeed import prepare_deepspeed, quieten_deepspeed, take_over
 from hfscale.launch.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def start(train: TrainSettings, quant: QuantSettings | None = None) -> Accelerat
             f"FSDP2 needs GPUs: on a CPU accelerate would train copies and share nothing, without a word; use {right}"
         )
     sharded = _flag(os.environ, "ACCELERATE_USE_DEEPSPEED")
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed, which would complain about it
+    quieten_deepspeed()
     if sharded:
         prepare_deepspeed(torch.cuda.is_available())
 

@@ -76,23 +76,6 @@ def add_adapter(
     return adapted
 
 
-def load_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the adapter and the head in `folder`, ready to predict.
-
-    Raises:
-        MissingExtraError: where PEFT is not installed.
-        ModelError: for an adapter that was trained on a model of another shape.
-    """
-    peft = _peft()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return peft.PeftModel.from_pretrained(model, str(folder)).eval()
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"the adapter in {folder} does not fit the model it was trained on: {reason}") from None
-
-
 def save_weights(model: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
     """Write a model's or an adapter's own files into a folder that is there; `weights` stand in for those of the model
     where it is sharded."""
@@ -106,21 +89,6 @@ def save_weights(model: Any, folder: Path, weights: dict[str, Any] | None = None
     # With "auto" PEFT would ask the Hub for the base, to find out whether its embeddings have grown.
     model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # an empty form, which PEFT writes
-
-
-def refuse_another_base(folder: Path, base: str, lacking: Collection[str]) -> None:
-    """Of the base model the adapter has what is new; all else must come from the base.
-
-    Raises:
-        ModelError: where weights are `lacking` there that the adapter does not have.
-    """
-    content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    whole = tuple(f"{name}." for name in content.get("modules_to_save") or [])
-    missing = sorted(name for name in lacking if not name.startswith(whole))
-    if missing:
-        raise ModelError(
-            f"the adapter in {folder} belongs to another model than {base}, which lacks {', '.join(missing[:3])}"
-        )
 
 
 def note_base(model: Any, settings: ModelSettings) -> str:

@@ -25,7 +25,8 @@ def locate_model(settings: ModelSettings) -> tuple[str, dict[str, Any]]:
         model = path / "model" if (path / "model" / "config.json").is_file() else path  # a run folder
         if (model / "adapter_config.json").is_file():
             raise ModelError(
-                f"{settings.name} holds an adapter, which is no model of its own; give the model it was trained on"
+                f"{settings.name} holds an adapter, which is no model of its own; give the model it was trained on, "
+                "or what `hfscale export --merge` makes of the two"
             )
         if not (model / "config.json").is_file():
             raise ModelError(f"folder {settings.name} holds no model (no config.json)")

@@ -20,16 +20,13 @@ _NOTE = "hfscale_quantization"  # in config.json of an adapter: how its base was
 
 
 def bits_arguments(
-    config: Any, auto: Any, quant: QuantSettings | None, trust_remote_code: bool
+    config: Any, model_class: Any, quant: QuantSettings | None, trust_remote_code: bool
 ) -> dict[str, Any] | None:
-    """Arguments of transformers' `BitsAndBytesConfig` that hold on any machine; None without `quant`.
-
-    Args:
-        auto: transformers' class that the model is loaded with, as `AutoModelForCausalLM`.
-    """
+    """Arguments of transformers' `BitsAndBytesConfig` that hold on any machine, for a model of this auto class; None
+    without `quant`."""
     if quant is None:
         return None
-    kept = {"llm_int8_skip_modules": kept_whole(config, auto, trust_remote_code)}
+    kept = {"llm_int8_skip_modules": kept_whole(config, model_class, trust_remote_code)}
     if quant.bits == 8:
         return {"load_in_8bit": True, **kept}
     kind = {"bnb_4bit_quant_type": quant.type or "nf4", "bnb_4bit_use_double_quant": quant.double is not False}
@@ -47,19 +44,19 @@ def quantized_options(arguments: dict[str, Any] | None) -> dict[str, Any]:
     import torch
     from transformers import BitsAndBytesConfig
 
-    _require_bitsandbytes()
+    require_bitsandbytes()
     # bfloat16 on a CPU without instructions for it takes a hundred times as long.
     compute = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     more: dict[str, Any] = {"bnb_4bit_compute_dtype": compute} if "load_in_4bit" in arguments else {}
     return {"quantization_config": BitsAndBytesConfig(**arguments, **more)}
 
 
-def kept_whole(config: Any, auto: Any, trust_remote_code: bool) -> list[str]:
+def kept_whole(config: Any, model_class: Any, trust_remote_code: bool) -> list[str]:
     """Full names of the modules that are not quantized: all that stands beside the encoder, and its pooler."""
     import torch
 
     with torch.device("meta"):
-        shape: Any = auto.from_config(config, trust_remote_code=trust_remote_code)
+        shape: Any = model_class.from_config(config, trust_remote_code=trust_remote_code)
     prefix = shape.base_model_prefix
     heads = [name for name, _ in shape.named_children() if name != prefix]
     return heads + [name for name, _ in shape.named_modules() if name.rpartition(".")[2] == "pooler"]
@@ -137,7 +134,7 @@ def _scales(state: Any) -> list[Any]:
     return tensors + (_scales(state.state2) if state.nested else [])
 
 
-def _require_bitsandbytes() -> None:
+def require_bitsandbytes() -> None:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:

@@ -12,16 +12,8 @@ from hfscale import console
 from hfscale.data.vocabulary import ensure_padding, refuse_made_up
 from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
-from hfscale.models.adapters import (
-    add_adapter,
-    base_of,
-    is_adapter,
-    load_adapter,
-    modules_to_save,
-    note_base,
-    refuse_another_base,
-    save_weights,
-)
+from hfscale.models.adapted import adapted_model
+from hfscale.models.adapters import add_adapter, base_of, is_adapter, modules_to_save, note_base, save_weights
 from hfscale.models.empty import empty_model
 from hfscale.models.first_token import read_first_token_only
 from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_dropout, set_outputs, task_of
@@ -32,6 +24,7 @@ from hfscale.models.quantization import (
     noted_quantization,
     quantized_options,
     refuse_quantized_new,
+    require_bitsandbytes,
 )
 from hfscale.network import asking_hub, plain_words
 from hfscale.schemas import ClassifierModelSettings, LoraSettings, ModelSettings, QuantSettings, Task
@@ -206,6 +199,8 @@ def saved_text_classifier(
         task = task_of(next(iter(config.architectures or []), ""), config)
         if is_adapter(folder):
             return _adapted(folder, config, task, trust_remote_code, base)
+        if hasattr(config, "quantization_config"):
+            require_bitsandbytes()
         model, info = auto_class(task).from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
         )
@@ -225,18 +220,11 @@ def _adapted(
     from transformers import AutoTokenizer
 
     base = dataclasses.replace(base or base_of(folder), trust_remote_code=trust_remote_code)
-    try:
-        source, options = locate_model(base)
-    except ModelError as error:
-        raise ModelError(
-            f"{folder} holds an adapter, and the model it was trained on is not there: {error}; give it with --base"
-        ) from None
-    model, lacking = _pretrained(source, config, task, options | quantized_options(noted_quantization(config)))
-    refuse_another_base(folder, base.name, lacking)
-    read_first_token_only(model)
+    model = adapted_model(folder, config, auto_class(task), base, noted_quantization(config))
+    read_first_token_only(model.get_base_model())
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     refuse_made_up(tokenizer, str(folder))
-    return TextClassifier(load_adapter(model, folder), tokenizer)
+    return TextClassifier(model, tokenizer)
 
 
 def _plain_words(name: str, trust_flag: str) -> plain_words:

@@ -7,6 +7,10 @@ from .results import complete_run as complete_run
 from .results import packing_result as packing_result
 from .results import result as result
 from .results import write_result as write_result
+from .saved_model import base_of_run as base_of_run
+from .saved_model import model_folder_of as model_folder_of
+from .saved_model import settings_around as settings_around
+from .saved_model import settings_of as settings_of
 from .try_it import chat_command as chat_command
 from .try_it import pipeline_command as pipeline_command
 from .try_it import pipeline_options as pipeline_options

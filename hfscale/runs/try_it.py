@@ -27,9 +27,10 @@ def predict_commands(path: Path, examples: Iterable[Any]) -> list[str]:
     return [ours, pipeline_command(task, path, given)]
 
 
-def pipeline_command(task: str, path: Path, given: str) -> str:
-    """A line for the shell that runs transformers' pipeline on `given`, a Python expression."""
-    model = json.dumps(str(path / "model"), ensure_ascii=False)
+def pipeline_command(task: str, path: Path, given: str, folder: str = "model") -> str:
+    """A line for the shell that runs transformers' pipeline on `given`, a Python expression; `folder` is where in the
+    run the model is."""
+    model = json.dumps(str(path / folder), ensure_ascii=False)
     brings_code = "auto_map" in json.loads((path / "model" / "config.json").read_text(encoding="utf-8"))
     options = pipeline_options(task) + (", trust_remote_code=True" if brings_code else "")
     code = f'from transformers import pipeline; print(pipeline("{task}", {model}{options})({given}))'
@@ -38,9 +39,13 @@ def pipeline_command(task: str, path: Path, given: str) -> str:
 
 def chat_command(path: Path, conversations: Iterable[Any]) -> str:
     """A line for the shell that asks the model the first question of `conversations` (see
-    `hfscale.data.conversations`)."""
+    `hfscale.data.conversations`); an adapter has to be merged before."""
     asked = next(message for message in json.loads(next(iter(conversations))["text"]) if message["role"] == "user")
-    return pipeline_command("text-generation", path, json.dumps([asked], ensure_ascii=False))
+    given = json.dumps([asked], ensure_ascii=False)
+    if not (path / "model" / "adapter_config.json").is_file():
+        return pipeline_command("text-generation", path, given)
+    merged = pipeline_command("text-generation", path, given, folder="model-merged")
+    return f"hfscale export {shlex.quote(str(path))} --merge && {merged}"
 
 
 def pipeline_options(task: str) -> str:

@@ -13,6 +13,7 @@ from hfscale.schemas.chat import check_preferences as check_preferences
 from hfscale.schemas.checks import require as require
 from hfscale.schemas.data import DataSettings as DataSettings
 from hfscale.schemas.data import SourceSettings as SourceSettings
+from hfscale.schemas.export import ExportSettings as ExportSettings
 from hfscale.schemas.language import CausalModelSettings as CausalModelSettings
 from hfscale.schemas.language import CorpusSettings as CorpusSettings
 from hfscale.schemas.language import LanguageModelSettings as LanguageModelSettings

@@ -12,7 +12,6 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hfscale.models import load_text_classifier, save_text_classifier
-from hfscale.models.heads import auto_class
 from hfscale.models.quantization import bits_arguments, num_bytes, num_weights, quantized_options
 from hfscale.schemas import LoraSettings, ModelSettings, OptimSettings, QuantSettings, check_quant
 from hfscale.training import build_optimizer
@@ -69,7 +68,7 @@ def test_a_quantized_folder_reloads_with_the_same_bits(
 ) -> None:  # fmt: skip
     """The options by which hfscale quantizes make a BERT that transformers saves and loads, scales and all."""
     config = AutoConfig.from_pretrained(folders["bert"])
-    options = quantized_options(bits_arguments(config, auto_class(SINGLE), quant, False))
+    options = quantized_options(bits_arguments(config, AutoModelForSequenceClassification, quant, False))
     model: Any = AutoModelForSequenceClassification.from_pretrained(folders["bert"], config=config, **options)
     model.save_pretrained(tmp_path / "quantized")
     again: Any = AutoModelForSequenceClassification.from_pretrained(tmp_path / "quantized")

@@ -1,0 +1,110 @@
+"""`hfscale export`: a run's model for those who use it: its adapter merged, its weights in few bits."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, get_args
+
+from hfscale.errors import SettingsError
+from hfscale.schemas.export import ExportSettings, Format
+
+_ELSEWHERE = {
+    "gguf": "hfscale writes no gguf, for which no package is kept on PyPI; export the model as it is or with --merge, "
+    "and then run llama.cpp's: python convert_hf_to_gguf.py FOLDER --outfile model.gguf",
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of `hfscale`."""
+    parser = commands.add_parser(
+        "export",
+        allow_abbrev=False,
+        help="merge a run's adapter, hold its weights in 8 or 4 bits, and measure what that changes",
+        description="Make a folder that plain from_pretrained loads of a run's model. Both are run on the run's "
+        "validation data; an export that changes the model too much is not kept.",
+        epilog="hfscale export runs/lora --merge; hfscale export runs/bert --bits 4; both: --merge --bits 4",
+    )
+    add = parser.add_argument
+    add("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
+    add("--merge", action="store_true", help="merge the adapter into the model it was trained on, in float32")
+    add("--bits", type=int, choices=(4, 8), help="hold the linear layers in 8 bits (LLM.int8) or 4 (nf4)")
+    add(
+        "--base",
+        metavar="NAME",
+        help="the full-precision model that the adapter was trained on: folder, Hub id or builtin: name; by default "
+        "the run's own",
+    )
+    add("--format", choices=get_args(Format), default="safetensors", help="kind of file (safetensors)")
+    add("--output", type=Path, help="folder to write; by default beside the model, as in RUN/model-merged-4bit")
+    add(
+        "--tolerance",
+        type=float,
+        help="how far the model may change: a fraction of the largest logit for a merge (1e-4), of the main metric "
+        "where the bits of weights change (0.02 for 8 bits, 0.05 for 4)",
+    )
+    add("--examples", type=int, default=1_000, help="the most validation examples to compare on (1000)")
+    add("--batch_size", type=int, default=16, help="examples per forward pass (16)")
+    parser.set_defaults(run=_export)
+
+
+def _export(settings: argparse.Namespace) -> None:
+    wanted = _wanted(settings)
+    from hfscale import compression, console, files, hub, launch
+
+    launch.quieten_deepspeed()
+    saved = compression.find_model(settings.run_folder)
+    output = settings.output or saved.folder.with_name(f"{saved.folder.resolve().name}-{wanted.name}")
+    _check_output(output)
+    with files.replacing_folder(output) as temporary:
+        exported = compression.export(saved, wanted, temporary)
+        files.write_json(temporary / "export.json", exported)
+        card = saved.folder / "README.md"
+        if card.is_file():
+            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, saved.kind)
+            files.write_text(temporary / "README.md", text)
+    _say_sizes(exported)
+    console.say(f"saved      {output}")
+
+
+def _wanted(settings: argparse.Namespace) -> ExportSettings:
+    if settings.format in _ELSEWHERE:
+        raise SettingsError(f"--format {settings.format}: {_ELSEWHERE[settings.format]}")
+    if not settings.merge and not settings.bits:
+        raise SettingsError("nothing to export: give --merge, --bits 8 or --bits 4, or --merge with --bits")
+    try:
+        return ExportSettings(
+            merge=settings.merge,
+            bits=settings.bits,
+            base=settings.base,
+            tolerance=settings.tolerance,
+            examples=settings.examples,
+            batch_size=settings.batch_size,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _check_output(output: Path) -> None:
+    if not output.absolute().parent.is_dir():
+        raise SettingsError(f"--output {output}: its folder doesn't exist")
+    if output.exists():
+        raise SettingsError(f"{output} exists already; choose another --output, or remove it first")
+
+
+def _say_sizes(exported: dict[str, Any]) -> None:
+    from hfscale import console
+
+    sizes = {name: f"{number / 2**20:,.2f} MiB" for name, number in exported["weights_bytes"].items()}
+    before = f"the adapter {sizes['before']}, merged {sizes['merged']}" if "merged" in sizes else sizes["before"]
+    if exported["bits"] is None:
+        console.say(f"size       weights on the disk: {before}")
+        return
+    console.say(f"size       weights on the disk: {before}, in {exported['bits']} bits {sizes['after']}")
+    layers = exported["quantized_layers"]
+    whole = layers["float32_bytes"]
+    console.say(
+        f"layers     {layers['layers']} quantized, of {whole / 2**20:,.2f} MiB in float32: "
+        f"{layers['disk_bytes'] / 2**20:,.2f} on the disk ({layers['disk_bytes'] / whole:.1%}), "
+        f"{layers['memory_bytes'] / 2**20:,.2f} in memory ({layers['memory_bytes'] / whole:.1%}), scales included"
+    )

@@ -1,0 +1,5 @@
+"""Making a trained model smaller or simpler to use, and measuring what that changes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

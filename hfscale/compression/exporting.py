@@ -1,0 +1,145 @@
+"""A model folder for those who use it: the adapter merged, the weights in few bits, and what that changed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hfscale import console
+from hfscale.compression.comparison import Comparison, compare, judge_bits, judge_merge
+from hfscale.compression.inputs import Inputs, find_inputs
+from hfscale.compression.kinds import SavedModel, is_quantized, load_model
+from hfscale.compression.merging import find_base, load_adapted, merge
+from hfscale.compression.quantizing import quantize, weights_bytes
+from hfscale.data.sources import last_part
+from hfscale.errors import ModelError
+from hfscale.models import origin_of
+from hfscale.models.locate import locate_model
+from hfscale.models.quantization import noted_quantization
+from hfscale.network import plain_words
+from hfscale.schemas import ExportSettings, ModelSettings
+
+_PACKAGES = ("torch", "transformers", "safetensors", "peft", "bitsandbytes")
+
+
+def export(saved: SavedModel, settings: ExportSettings, folder: Path) -> dict[str, Any]:
+    """Fill an empty `folder` with the model as the settings want it, and compare it with what it was.
+
+    Returns:
+        What stands in `export.json`: `merged_into`, `bits`, `comparisons`, `weights_bytes`, `quantized_layers`,
+        `versions`; no path of this machine.
+
+    Raises:
+        ModelError, SettingsError: for what can't be exported, and what changed the model beyond the tolerance.
+        MissingExtraError: where PEFT or bitsandbytes is not installed.
+    """
+    from accelerate import Accelerator
+
+    _refuse(saved, settings)
+    base = find_base(saved, settings.base) if settings.merge else None
+    tokenizer = _tokenizer(saved, base)
+    accelerator = Accelerator()
+    inputs = find_inputs(accelerator, saved, tokenizer, settings)
+    found: list[Comparison] = []
+    sizes = {"before": weights_bytes(saved.folder)}
+    layers = None
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        whole = saved
+        if base is not None:
+            whole = saved.moved(Path(scratch) if settings.bits else folder)
+            found += _merge(accelerator, saved, base, whole, inputs, settings)
+            sizes["merged"] = weights_bytes(whole.folder)
+        if settings.bits:
+            layers = quantize(whole, settings.bits, folder)
+            few_bits = (f"{settings.bits} bits", load_model(saved.moved(folder)))
+            found.append(compare(accelerator, ("float32", load_model(whole)), few_bits, inputs))
+            _say(found[-1])
+            judge_bits(found[-1], settings.bits, settings.tolerance)
+    sizes["after"] = weights_bytes(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    if (saved.folder / "generation_config.json").is_file():
+        shutil.copy(saved.folder / "generation_config.json", folder)
+    return {
+        "merged_into": _public(base) if base else None,
+        "bits": settings.bits,
+        "comparisons": [each.as_json() for each in found],
+        "weights_bytes": sizes,
+        "quantized_layers": layers,
+        "versions": _versions(),
+    }
+
+
+def _refuse(saved: SavedModel, settings: ExportSettings) -> None:
+    if saved.is_adapter and not settings.merge:
+        raise ModelError(f"{saved.folder} holds an adapter, which --bits can't quantize alone; add --merge")
+    if not saved.is_adapter and is_quantized(saved.config):
+        raise ModelError(
+            f"{saved.folder} holds its weights in few bits already; export the full-precision model it was made from"
+        )
+
+
+def _merge(
+    accelerator: Any,
+    saved: SavedModel,
+    base: ModelSettings,
+    whole: SavedModel,
+    inputs: Inputs,
+    settings: ExportSettings,
+) -> list[Comparison]:
+    """Merge into the folder of `whole`, and compare what is read from there with the model that the adapter made."""
+    merge(load_adapted(saved, base)).save_pretrained(whole.folder)
+    noted = noted_quantization(saved.config)
+    merged = ("merged", load_model(whole))
+    name = _public(base)
+    adapted = load_adapted(saved, base).get_base_model()
+    found = [compare(accelerator, (f"{name} with its adapter", adapted), merged, inputs)]
+    del adapted
+    _say(found[0])
+    judge_merge(found[0], None if noted or settings.bits else settings.tolerance)
+    if noted:
+        bits = 8 if noted.get("load_in_8bit") else 4
+        trained = load_adapted(saved, base, as_trained=True).get_base_model()
+        found.append(compare(accelerator, (f"{name} in {bits} bits with its adapter", trained), merged, inputs))
+        _say(found[1])
+        judge_bits(found[1], bits, settings.tolerance)
+    return found
+
+
+def _tokenizer(saved: SavedModel, base: ModelSettings | None) -> Any:
+    """The model's own, or its base's; None where neither has one."""
+    from transformers import AutoTokenizer
+
+    places = [str(saved.folder), *([locate_model(base)[0]] if base else [])]
+    place = next((each for each in places if (Path(each) / "tokenizer_config.json").is_file()), None)
+    if place is None:
+        return None
+    with plain_words(f"tokenizer of {place}", "give a model folder with a whole one"):
+        return AutoTokenizer.from_pretrained(place)
+
+
+def _say(found: Comparison) -> None:
+    metric = ""
+    if found.metric is not None:
+        metric = f"{found.metric} {found.metric_before:.4f} -> {found.metric_after:.4f}; "
+    console.say(
+        f"compared   {found.before} -> {found.after}: {metric}logits differ by at most "
+        f"{found.largest_difference:.1e}, of up to {found.largest_logit:.1f} ({found.inputs})"
+    )
+
+
+def _public(base: ModelSettings) -> str:
+    return last_part(origin_of(base.name))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,116 @@
+"""Which models can be exported: classifiers of texts, words and spans, and language models."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hfscale.errors import ModelError
+from hfscale.models.adapters import is_adapter
+from hfscale.models.heads import auto_class, task_of
+from hfscale.models.quantization import quantized_options, require_bitsandbytes
+from hfscale.network import plain_words
+from hfscale.runs import model_folder_of, settings_around
+from hfscale.schemas import Task
+
+Kind = Task | Literal["causal", "masked"]
+_LANGUAGE: dict[str, Kind] = {"ForCausalLM": "causal", "LMHeadModel": "causal", "ForMaskedLM": "masked"}
+_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model folder, and what is known of it without its weights."""
+
+    folder: Path
+    config: Any
+    """transformers' config."""
+    kind: Kind
+    run: dict[str, Any]
+    """The settings of the run that it came from; empty where that isn't known."""
+
+    @property
+    def is_adapter(self) -> bool:
+        return is_adapter(self.folder)
+
+    @property
+    def model_class(self) -> Any:
+        """transformers' class that loads it."""
+        return model_class_of(self.kind)
+
+    def moved(self, folder: Path) -> SavedModel:
+        """What was made of it, in another folder."""
+        return dataclasses.replace(self, folder=folder)
+
+
+def find_model(folder: Path) -> SavedModel:
+    """The model of a run folder, or in a model folder.
+
+    Raises:
+        ModelError: where there is none, or one of another kind.
+    """
+    from transformers import AutoConfig
+
+    from hfscale.models import rnn  # noqa: F401  (the auto classes know it from then on)
+
+    found = model_folder_of(folder)
+    if not (found / "config.json").is_file():
+        lacks = "; PEFT's own adapters have none: copy that of the model" if is_adapter(found) else ""
+        raise ModelError(f"{found} holds no model (no config.json){lacks}")
+    with plain_words(f"model {found}", "give a run folder or a model folder"):
+        config = AutoConfig.from_pretrained(found)
+    return SavedModel(found, config, _kind_of(found, config), settings_around(folder))
+
+
+def _kind_of(folder: Path, config: Any) -> Kind:
+    name = str(next(iter(config.architectures or []), ""))
+    for ending, kind in _LANGUAGE.items():
+        if name.endswith(ending):
+            return kind
+    if name.endswith(_CLASSIFIERS):
+        return task_of(name, config)
+    raise ModelError(
+        f"{folder} holds a {name or config.model_type}; what can be exported are classifiers of texts and words, "
+        "models that answer questions, and language models of one stack"
+    )
+
+
+def model_class_of(kind: Kind) -> Any:
+    """transformers' auto class of a kind."""
+    import transformers
+
+    if kind == "causal":
+        return transformers.AutoModelForCausalLM
+    return transformers.AutoModelForMaskedLM if kind == "masked" else auto_class(kind)
+
+
+def load_model(saved: SavedModel, in_bits: dict[str, Any] | None = None) -> Any:
+    """The model in a folder without an adapter, in float32 or as its folder quantized it, or by the arguments
+    `in_bits`; in evaluation mode.
+
+    Raises:
+        ModelError: where weights are missing or of another shape, whose place random ones would take.
+    """
+    import torch
+
+    if hasattr(saved.config, "quantization_config"):
+        require_bitsandbytes()
+    with plain_words(f"model {saved.folder}", "give a model that transformers loads"):
+        model, info = saved.model_class.from_pretrained(
+            saved.folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **quantized_options(in_bits),
+        )
+    lacking = sorted(map(str, info["missing_keys"]))
+    if lacking:
+        raise ModelError(f"{saved.folder} holds no whole model: {', '.join(lacking[:4])} are not in its weights")
+    return model.eval()
+
+
+def is_quantized(config: Any) -> bool:
+    """Whether transformers would load the model with weights in few bits, of whatever library."""
+    return getattr(config, "quantization_config", None) is not None
