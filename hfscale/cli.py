@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from hfscale.commands import doctor, plan, predict, slurm
+from hfscale.commands import doctor, plan, predict, prune, slurm
 from hfscale.errors import one_line
 
-_COMMANDS = (plan, predict, doctor, slurm)
+_COMMANDS = (plan, predict, prune, doctor, slurm)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hfscale.errors import DataError, ModelError, SettingsError
+from hfscale.commands.saved_run import find_model, run_config
+from hfscale.errors import DataError, SettingsError
 
 
 def add_parser(commands: Any) -> None:
@@ -53,17 +54,13 @@ def _predict(settings: argparse.Namespace) -> None:
 
     _check_predict(settings)
     folder: Path = settings.run_folder
-    if not folder.is_dir():
-        raise ModelError(f"no such folder: {folder}")
-    run_config = _run_config(folder)
-    model_folder = folder / "model" if (folder / "model").is_dir() else folder
-    if run_config and model_folder == folder:
-        raise ModelError(f"the run in {folder} has not finished{_best_so_far(folder)}")
+    model_folder = find_model(folder)
+    trained_on = run_config(folder).get("data") or {}
     # A run folder may come from anywhere: its own settings must not have code run on this machine.
     base = _base(settings, folder, model_folder)
     classifier = models.saved_text_classifier(model_folder, settings.trust_remote_code, base)
-    given = _given(settings, run_config.get("data") or {}, classifier.task)
-    predictions = _predictions(classifier, given, run_config.get("data") or {}, settings.batch_size)
+    given = _given(settings, trained_on, classifier.task)
+    predictions = _predictions(classifier, given, trained_on, settings.batch_size)
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
     if settings.output:
         files.write_text(settings.output, "\n".join(lines) + "\n")
@@ -104,13 +101,6 @@ def _check_predict(settings: argparse.Namespace) -> None:
         raise SettingsError(f"--output {settings.output} exists already; choose another, or remove it first")
 
 
-def _best_so_far(run: Path) -> str:
-    from hfscale.training.checkpoint_files import best_folders
-
-    best = best_folders(run)
-    return f"; its best model so far is in {best[0]}" if best else ""
-
-
 def _base(settings: argparse.Namespace, folder: Path, model_folder: Path) -> Any:
     """The model that an adapter was trained on, as the user or the settings of the run around it say."""
     from hfscale.schemas import ModelSettings
@@ -121,16 +111,8 @@ def _base(settings: argparse.Namespace, folder: Path, model_folder: Path) -> Any
         return None
     if settings.base:
         return ModelSettings(name=settings.base)
-    found = next(filter(None, map(_run_config, (folder, *folder.resolve().parents[:2]))), {}).get("model") or {}
+    found = next(filter(None, map(run_config, (folder, *folder.resolve().parents[:2]))), {}).get("model") or {}
     return ModelSettings(name=found["name"], revision=found.get("revision")) if "name" in found else None
-
-
-def _run_config(folder: Path) -> dict[str, Any]:
-    """The run's settings; empty for a bare model folder."""
-    import yaml
-
-    path = folder / "config.yaml"
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
 
 
 def _given(settings: argparse.Namespace, trained_on: dict[str, Any], task: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Make a finished model smaller or faster."""
