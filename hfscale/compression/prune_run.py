@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from hfscale.compression.pruning_data import RunData, image_data, text_data
 from hfscale.compression.pruning_speed import time_by_turns
 from hfscale.compression.pruning_units import CNN, Units, find_units, weighty_modules
 from hfscale.errors import DataError, HfscaleError
+from hfscale.runs.results import finite
 from hfscale.schemas import PruneSettings
 
 _TOKENS, _TEXTS, _IMAGES = 64, 8, 64  # of the batches that are timed
@@ -59,6 +61,8 @@ def prune_run(
         if model_type == CNN
         else _Family(models.saved_text_classifier, models.save_text_classifier, text_data)
     )
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed, which would complain about it
     accelerator = Accelerator()
     classifier = family.load(model_folder)
     model = classifier.model.to(accelerator.device)
@@ -127,7 +131,7 @@ def _metrics(model: Any, pruned: Any, data: RunData | None) -> dict[str, Any]:
     if data is None or data.held_out is None:
         return {"held_out": None, "metrics": None}
     scores = {"before": data.score(model), "after": data.score(pruned)}
-    return {"held_out": data.held_out, "num_held_out": data.num_held_out, "metrics": scores}
+    return {"held_out": data.held_out, "num_held_out": data.num_held_out, "metrics": finite(scores)}
 
 
 def _sizes(model: Any, pruned: Any, old: Path, new: Path) -> dict[str, Any]:
@@ -144,19 +148,14 @@ def _sizes(model: Any, pruned: Any, old: Path, new: Path) -> dict[str, Any]:
 def _speed(classifier: Any, pruned: Any, layers: set[str]) -> dict[str, Any]:
     model = classifier.model
     one, many, of = _inputs(classifier)
-    before, after = time_by_turns((model, pruned), layers, one, many)
-    faster = {
-        "latency": before.latency_ms / after.latency_ms,
-        "throughput": after.examples_per_second / before.examples_per_second,
-        "pruned_layers": before.layers_ms / after.layers_ms,
-    }
+    before, after, speed_up = time_by_turns((model, pruned), layers, one, many)
     return {
         "device": model.device.type,
         "threads": torch.get_num_threads(),
         "batch": of,
         "before": before._asdict(),
         "after": after._asdict(),
-        "speed_up": faster,
+        "speed_up": speed_up._asdict(),
     }
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-ZEROS = "zeros are stored and multiplied like any other number: the file is as large as before and no faster without a library for sparse weights"  # noqa: E501
+ZEROS = (
+    "zeros are stored and multiplied like other numbers, so that the file is as large as before, and the model no "
+    "faster on hardware for dense weights"
+)
 
 
 def summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -12,7 +15,9 @@ def summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     for name in (report["metrics"] or {"before": {}})["before"]:
         values = [report["metrics"][when][name] for when in ("before", "after")]
-        rows.append((f"{name} ({report['held_out']})", *(f"{value:.4f}" for value in values)))
+        rows.append(
+            (f"{name} ({report['held_out']})", *("-" if value is None else f"{value:.4f}" for value in values))
+        )
     for name, key in (("parameters", "num_parameters"), ("bytes of weights", "bytes")):
         rows.append((name, *(f"{report[key][when]:,}" for when in ("before", "after"))))
     speed = report["speed"]

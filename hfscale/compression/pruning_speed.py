@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
-_MOST_SECONDS, _FEWEST_ROUNDS, _MOST_ROUNDS = 15.0, 7, 60
+_MOST_SECONDS, _FEWEST_ROUNDS, _MOST_ROUNDS = 20.0, 9, 60
 
 
 class Speed(NamedTuple):
@@ -25,44 +25,56 @@ class Speed(NamedTuple):
     """Of a batch, in the layers that were pruned."""
 
 
+class SpeedUp(NamedTuple):
+    """How many times as fast the second model is: medians of the ratios within each round."""
+
+    latency: float
+    throughput: float
+    pruned_layers: float
+
+
 def time_by_turns(
     models: tuple[nn.Module, nn.Module], layers: Iterable[str], one: dict[str, Any], many: dict[str, Any]
-) -> tuple[Speed, Speed]:
-    """Speed of both models.
+) -> tuple[Speed, Speed, SpeedUp]:
+    """Speed of both models, and how they compare.
 
     Args:
         layers: names of the modules whose share of the time is measured.
         one, many: inputs of a single example and of a batch.
     """
     names = sorted(layers)
-    taken: list[dict[str, list[float]]] = [{"one": [], "many": [], "layers": []} for _ in models]
+    clocks = (
+        lambda model: _seconds(model, one),
+        lambda model: _seconds(model, many),
+        lambda model: _seconds_inside(model, names, many),  # apart, because to look inside slows the whole down
+    )
+    rounds: list[list[list[float]]] = []
     end = time.perf_counter() + _MOST_SECONDS
     with torch.inference_mode():
-        for number in range(_MOST_ROUNDS):
-            if number >= _FEWEST_ROUNDS and time.perf_counter() > end:
-                break
-            turns = list(zip(models, taken, strict=True))
-            for model, seconds in turns if number % 2 else reversed(turns):
-                for kind, value in _round(model, names, one, many).items():
-                    seconds[kind].append(value)
+        while len(rounds) < _FEWEST_ROUNDS or (len(rounds) < _MOST_ROUNDS and time.perf_counter() < end):
+            turns = models if len(rounds) % 2 else models[::-1]
+            taken = [[clock(model) for model in turns] for clock in clocks]
+            rounds.append(taken if len(rounds) % 2 else [pair[::-1] for pair in taken])
+    seconds = np.array(rounds[1:])  # (rounds, clocks, models); the first one warms up
     batch_size = len(next(iter(many.values())))
-    medians = [{kind: statistics.median(values[1:]) for kind, values in seconds.items()} for seconds in taken]
-    before, after = (Speed(m["one"] * 1e3, batch_size / m["many"], m["layers"] * 1e3) for m in medians)
-    return before, after
+    speeds = [
+        Speed(float(one * 1e3), float(batch_size / many), float(inside * 1e3))
+        for one, many, inside in np.median(seconds, axis=0).T
+    ]
+    ratios = np.median(seconds[..., 0] / seconds[..., 1], axis=0)
+    return speeds[0], speeds[1], SpeedUp(*ratios.tolist())
 
 
-def _round(model: nn.Module, names: list[str], one: dict[str, Any], many: dict[str, Any]) -> dict[str, float]:
-    """Seconds; what is measured inside has a pass of its own, because it slows down the whole."""
-    taken = {kind: _seconds(lambda given=given: model(**given)) for kind, given in (("one", one), ("many", many))}
-    with _clocks([model.get_submodule(name) for name in names]) as inside:
-        model(**many)
-    return {**taken, "layers": sum(inside)}
-
-
-def _seconds(work: Callable[[], Any]) -> float:
+def _seconds(model: nn.Module, inputs: dict[str, Any]) -> float:
     start = _now()
-    work()
+    model(**inputs)
     return _now() - start
+
+
+def _seconds_inside(model: nn.Module, names: list[str], inputs: dict[str, Any]) -> float:
+    with _clocks([model.get_submodule(name) for name in names]) as seconds:
+        model(**inputs)
+    return sum(seconds)
 
 
 @contextlib.contextmanager
