@@ -23,7 +23,7 @@ from hfscale.compression.pruning import (
 from hfscale.compression.pruning_card import pruned_card
 from hfscale.compression.pruning_data import RunData, image_data, text_data
 from hfscale.compression.pruning_speed import time_by_turns
-from hfscale.compression.pruning_units import CNN, Units, find_units, weighty_modules
+from hfscale.compression.pruning_units import CNN, Units, find_units, heads_stay, weighty_modules
 from hfscale.errors import DataError, HfscaleError
 from hfscale.runs.results import finite
 from hfscale.schemas import PruneSettings
@@ -86,23 +86,20 @@ def _run_data(
 ) -> RunData | None:
     """The run's data, or None after saying why it can't be read, where the pruning doesn't need it."""
     try:
-        if not settings.get("data"):
-            raise DataError("there is no config.yaml of a run that says what they are")
         return family.data(settings, classifier, accelerator)
-    except (HfscaleError, OSError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (HfscaleError, OSError) as error:
         if how.looks_at_data:
             raise DataError(
-                f"can't read the run's training examples, which --importance taylor looks at: {reason}; mend that, or "
-                "choose by the weights alone: --importance magnitude"
+                f"can't read the run's data, which --importance taylor needs ({error}); mend that, or choose by the "
+                "weights alone: --importance magnitude"
             ) from None
-        console.warn(f"no metrics, because the run's data can't be read: {reason}")
+        console.warn(f"no metrics, because the run's data can't be read: {error}")
         return None
 
 
 def _pruned(model: Any, data: RunData | None, how: PruneSettings) -> tuple[Any, dict[str, Any], set[str]]:
     """(the pruned model, how it was done, the names of the layers it was done to)."""
-    asked = {"method": how.method, "sparsity": how.sparsity}
+    asked: dict[str, Any] = {"model_type": model.config.model_type, "method": how.method, "sparsity": how.sparsity}
     if how.method == "magnitude":
         pruned = copy.deepcopy(model)
         zero_smallest(pruned, how.sparsity)
@@ -117,6 +114,7 @@ def _pruned(model: Any, data: RunData | None, how: PruneSettings) -> tuple[Any, 
         importance = magnitude_importance(model, units)
         asked["importance"] = "magnitude"
     kept = choose(units, importance, how.sparsity)
+    asked["attention_heads_stay"] = heads_stay(model.config.model_type)
     asked["layers"] = [
         _change(unit, len(score), len(stay)) for unit, score, stay in zip(units, importance, kept, strict=True)
     ]
@@ -129,6 +127,8 @@ def _change(unit: Units, before: int, after: int) -> dict[str, Any]:
 
 def _metrics(model: Any, pruned: Any, data: RunData | None) -> dict[str, Any]:
     if data is None or data.held_out is None:
+        if data is not None:
+            console.warn("no metrics, because the run held no rows out")
         return {"held_out": None, "metrics": None}
     scores = {"before": data.score(model), "after": data.score(pruned)}
     return {"held_out": data.held_out, "num_held_out": data.num_held_out, "metrics": finite(scores)}

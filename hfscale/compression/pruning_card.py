@@ -44,7 +44,8 @@ def what_was_done(report: dict[str, Any]) -> str:
         else f"{', '.join(changes)} {kind}"
         for kind, changes in kinds.items()
     ]  # fmt: skip
-    return f"{' and '.join(parts)}, chosen by {by}"
+    stay = f"; attention heads stay: {report['model_type']}'s config can't say that there are fewer of the same size"
+    return f"{' and '.join(parts)}, chosen by {by}{stay if report['attention_heads_stay'] else ''}"
 
 
 def speed_up(report: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hfscale import data, evaluation, training
 from hfscale.data.labels import Labels
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hfscale.models import ImageClassifier, TextClassifier
 
+_Settings = TypeVar("_Settings", DataSettings, ImageDataSettings)
 _BATCH_SIZE = 8  # small: the importance of a unit must not cancel out between examples
 _EVAL_BATCH_SIZE = 64
 
@@ -55,7 +56,7 @@ def text_data(settings: dict[str, Any], classifier: TextClassifier, accelerator:
         DataError: where they can't be read any more, or hold labels that the model doesn't know.
     """
     model, tokenizer = classifier
-    read = DataSettings(**settings["data"])
+    read = _declared(DataSettings, settings)
     splits = data.load_splits(read, classifier.task)
     labels = Labels(classifier.task, _label_names(model.config))
     max_length = classifier.max_length(read.max_length)
@@ -79,7 +80,7 @@ def text_data(settings: dict[str, Any], classifier: TextClassifier, accelerator:
 def image_data(settings: dict[str, Any], classifier: ImageClassifier, accelerator: Accelerator) -> RunData:
     """The data of a run of train_cnn.py; see `text_data`."""
     model, processor = classifier
-    splits = data.load_image_splits(ImageDataSettings(**settings["data"]))
+    splits = data.load_image_splits(_declared(ImageDataSettings, settings))
     labels = splits.train.classes
     if labels.names != _label_names(model.config):
         raise DataError(f"the images of {settings['data']['train']} have other classes than the model")
@@ -97,6 +98,16 @@ def image_data(settings: dict[str, Any], classifier: ImageClassifier, accelerato
         *_held_out(splits),
         score,
     )
+
+
+def _declared(schema: type[_Settings], settings: dict[str, Any]) -> _Settings:
+    """The run's settings of its data."""
+    if not settings.get("data"):
+        raise DataError("no config.yaml of a run says what it is")
+    try:
+        return schema(**settings["data"])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"config.yaml: {error}") from None
 
 
 def _label_names(config: Any) -> tuple[str, ...]:

@@ -58,8 +58,8 @@ def time_by_turns(
     seconds = np.array(rounds[1:])  # (rounds, clocks, models); the first one warms up
     batch_size = len(next(iter(many.values())))
     speeds = [
-        Speed(float(one * 1e3), float(batch_size / many), float(inside * 1e3))
-        for one, many, inside in np.median(seconds, axis=0).T
+        Speed(float(alone * 1e3), float(batch_size / whole), float(inside * 1e3))
+        for alone, whole, inside in np.median(seconds, axis=0).T
     ]
     ratios = np.median(seconds[..., 0] / seconds[..., 1], axis=0)
     return speeds[0], speeds[1], SpeedUp(*ratios.tolist())

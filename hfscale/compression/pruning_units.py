@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CNN = "hfscale_cnn"
+_OWN_HEAD_SIZE = "eurobert"
 
 
 class Part(NamedTuple):
@@ -87,6 +88,11 @@ def refuse_unknown(model_type: str, folder: Path) -> None:
         )
 
 
+def heads_stay(model_type: str) -> bool:
+    """Whether the model has attention heads that its config can't do without."""
+    return model_type not in (CNN, _OWN_HEAD_SIZE)
+
+
 def find_units(model: Any) -> list[Units]:
     """All units that the config can do without, layer by layer."""
     names = {name for name, _ in model.named_parameters()}
@@ -99,7 +105,7 @@ def find_units(model: Any) -> list[Units]:
         writers = tuple(part for parts in into for part in parts)
         reader = Part(f"{layer}.{shape.out}.weight", 1)
         units.append(Units("feed-forward neurons", number, shape.setting, writers, reader))
-        if model.config.model_type == "eurobert":
+        if model.config.model_type == _OWN_HEAD_SIZE:
             units.append(_heads(model.config, names, number, f"{layer}.self_attn"))
     return units
 

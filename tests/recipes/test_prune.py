@@ -78,6 +78,7 @@ def test_structured_text_model_recovers_by_the_command_that_was_said(
     assert str(text_run.parent) not in (pruned / "prune.json").read_text() + (pruned / "README.md").read_text()
     assert "| accuracy (validation) |" in (pruned / "README.md").read_text()
     assert "64 -> 16 feed-forward neurons in each of 2 layers" in printed
+    assert "attention heads stay: bert's config" in printed
     command = shlex.split(next(line for line in printed.splitlines() if line.startswith("recover")))[2:]
     finished = warm_run(*command, "--train.max_steps", "60", "--train.epochs", "null")
     assert finished.returncode == 0, finished.stdout + finished.stderr
