@@ -46,7 +46,8 @@ def _prune(settings: argparse.Namespace) -> None:
     folder: Path = settings.run_folder
     model_folder = find_model(folder)
     run = folder.parent if folder.name == "model" and run_config(folder.parent) else folder
-    output = settings.output or run.resolve().parent / f"{run.resolve().name}-pruned"
+    named = run if run.name not in ("", "..") else run.resolve()
+    output = settings.output or named.with_name(f"{named.name}-pruned")
     model_type = _model_type(model_folder)
     from hfscale.compression.pruning_units import refuse_unknown
 

@@ -31,7 +31,8 @@ class RunData:
     held_out: str | None
     """`test` or `validation`."""
     num_held_out: int
-    _score: Callable[[Any], dict[str, float]]
+    score: Callable[[Any], dict[str, float]]
+    """Metrics of a model on the held-out rows, the main one first."""
 
     def inputs(self, examples: int) -> list[dict[str, Any]]:
         """Batches of so many training examples (or all), on the model's device."""
@@ -40,10 +41,6 @@ class RunData:
         steps = min(-(-examples // _BATCH_SIZE), self.train.steps_per_epoch)
         batches = [batch for step in range(steps) for batch in self.train[step]]
         return [send_to_device(batch.inputs, self.accelerator.device) for batch in batches]  # type: ignore[misc]
-
-    def score(self, model: Any) -> dict[str, float] | None:
-        """Metrics on the held-out rows, the main one first; None where there are none."""
-        return self._score(model) if self.held_out else None
 
 
 def text_data(settings: dict[str, Any], classifier: TextClassifier, accelerator: Accelerator) -> RunData:
