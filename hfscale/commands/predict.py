@@ -54,12 +54,12 @@ def _predict(settings: argparse.Namespace) -> None:
     _check_predict(settings)
     folder: Path = settings.run_folder
     model_folder = runs.model_folder_of(folder)
-    run_config = runs.settings_of(folder)
+    trained_on = runs.settings_of(folder).get("data") or {}
     # A run folder may come from anywhere: its own settings must not have code run on this machine.
     base = _base(settings, folder, model_folder)
     classifier = models.saved_text_classifier(model_folder, settings.trust_remote_code, base)
-    given = _given(settings, run_config.get("data") or {}, classifier.task)
-    predictions = _predictions(classifier, given, run_config.get("data") or {}, settings.batch_size)
+    given = _given(settings, trained_on, classifier.task)
+    predictions = _predictions(classifier, given, trained_on, settings.batch_size)
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
     if settings.output:
         files.write_text(settings.output, "\n".join(lines) + "\n")

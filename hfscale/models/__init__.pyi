@@ -3,6 +3,7 @@ from .from_scratch import new_rnn_classifier as new_rnn_classifier
 from .image import ImageClassifier as ImageClassifier
 from .image import load_image_classifier as load_image_classifier
 from .image import save_image_classifier as save_image_classifier
+from .image import saved_image_classifier as saved_image_classifier
 from .language import LanguageModel as LanguageModel
 from .language import find_tokenizer as find_tokenizer
 from .language import load_causal_model as load_causal_model

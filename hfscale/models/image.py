@@ -145,6 +145,23 @@ def _refuse_untrained(name: str, info: dict[str, Any]) -> None:
         )
 
 
+def saved_image_classifier(folder: Path) -> ImageClassifier:
+    """Load a model folder that a run wrote, classes included, ready to predict.
+
+    Raises:
+        ModelError: where the folder doesn't hold such a model.
+    """
+    from hfscale.models.cnn import CnnConfig
+
+    with plain_words(f"model {folder}", _WAY_OUT):
+        config = CnnConfig.from_pretrained(folder)
+    shape = (*config.height_and_width, config.num_channels)
+    names = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    classifier = _trained(CnnSettings(name=str(folder)), shape, names, 0)
+    classifier.model.eval()
+    return classifier
+
+
 def save_image_classifier(classifier: ImageClassifier, folder: Path, weights: dict[str, Any] | None = None) -> None:
     """Write a plain Hugging Face folder, whole or not at all: safetensors, config, processor, and their code.
 

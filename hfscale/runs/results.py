@@ -57,7 +57,7 @@ def packing_result(train: Any, held_out: Any) -> dict[str, Any]:
 def write_result(path: Path, values: dict[str, Any], complete: bool = False) -> None:
     """Write `result.json`: there as soon as the metrics are known, `complete` when nothing is left to do. What is not
     finite becomes null."""
-    write_json(path / "result.json", _finite({**values, "complete": complete}))
+    write_json(path / "result.json", finite({**values, "complete": complete}))
 
 
 def complete_run(path: Path, values: dict[str, Any], try_it: Sequence[str] = ()) -> None:
@@ -96,7 +96,8 @@ def _say_if_useless(metrics: dict[str, float], baselines: dict[str, dict[str, fl
         )
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The value with null in place of every number that JSON can't hold."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -28,6 +28,7 @@ from hfscale.schemas.lora import LoraSettings as LoraSettings
 from hfscale.schemas.model import ClassifierModelSettings as ClassifierModelSettings
 from hfscale.schemas.model import ModelSettings as ModelSettings
 from hfscale.schemas.optim import OptimSettings as OptimSettings
+from hfscale.schemas.prune import PruneSettings as PruneSettings
 from hfscale.schemas.quant import QuantSettings as QuantSettings
 from hfscale.schemas.quant import check_quant as check_quant
 from hfscale.schemas.rnn import RnnSettings as RnnSettings
