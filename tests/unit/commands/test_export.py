@@ -78,6 +78,7 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: Any) -> None:
     assert "there is no adapter in" in mistake(capsys, model, "--merge")
     assert "--base has no effect without --merge" in mistake(capsys, model, "--bits", 4, "--base", model)
     assert "llama.cpp" in mistake(capsys, model, "--bits", 4, "--format", "gguf")
+    assert "hfscale writes no onnx" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
     assert "--tolerance must be a number" in mistake(capsys, model, "--bits", 4, "--tolerance", "nan")
     assert "exists already" in mistake(capsys, model, "--bits", 4, "--output", model)
     assert "its folder doesn't exist" in mistake(capsys, model, "--bits", 4, "--output", tmp_path / "a" / "b")
