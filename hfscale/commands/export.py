@@ -10,8 +10,8 @@ from hfscale.errors import SettingsError
 from hfscale.schemas.export import ExportSettings, Format
 
 _ELSEWHERE = {
-    "onnx": "hfscale writes no onnx, for which no exporter is kept for this transformers; export the model as it is "
-    "or with --merge, and convert it where optimum-onnx and its older transformers are installed",
+    "onnx": "hfscale writes no onnx yet; export the model as it is or with --merge, and give what from_pretrained "
+    "loads of it to torch.onnx.export(..., dynamo=True), which needs onnxscript",
     "gguf": "hfscale writes no gguf, for which no package is kept on PyPI; export the model as it is or with --merge, "
     "and then run llama.cpp's: python convert_hf_to_gguf.py FOLDER --outfile model.gguf",
 }

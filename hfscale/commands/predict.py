@@ -22,7 +22,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", nargs="+", metavar="TEXT", help="one or more texts; for a pair or a question, two")
+    source.add_argument(
+        "--text", nargs="+", action="extend", metavar="TEXT", help="one or more texts; for a pair or a question, two"
+    )
     source.add_argument("--file", help="csv, tsv, txt, json, jsonl or parquet file, plain or .gz; CoNLL, SQuAD")
     parser.add_argument(
         "--column", nargs="+", metavar="NAME", help="text column(s) of the file; by default the run's own"
@@ -54,7 +56,7 @@ def _predict(settings: argparse.Namespace) -> None:
     _check_predict(settings)
     folder: Path = settings.run_folder
     model_folder = runs.model_folder_of(folder)
-    trained_on = runs.settings_of(folder).get("data") or {}
+    trained_on = runs.settings_around(folder).get("data") or {}
     # A run folder may come from anywhere: its own settings must not have code run on this machine.
     base = _base(settings, folder, model_folder)
     classifier = models.saved_text_classifier(model_folder, settings.trust_remote_code, base)

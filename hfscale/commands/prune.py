@@ -86,7 +86,10 @@ def _how(settings: argparse.Namespace) -> PruneSettings:
 def _model_type(folder: Path) -> str:
     """What kind of model the folder holds, by its config."""
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder} holds an adapter, which has no layers of its own to prune; train without --lora")
+        raise ModelError(
+            f"{folder} holds an adapter, which has no layers of its own to prune; merge it first, with "
+            "hfscale export --merge"
+        )
     try:
         return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except OSError:

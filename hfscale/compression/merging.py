@@ -11,7 +11,7 @@ from typing import Any
 
 from hfscale.compression.kinds import SavedModel, is_quantized
 from hfscale.errors import ModelError, SettingsError
-from hfscale.models.adapted import adapted_model, refuse_other_base, refuse_other_shape
+from hfscale.models.adapted import adapted_model, adapter_settings, refuse_other_base, refuse_other_shape
 from hfscale.models.adapters import base_of
 from hfscale.models.locate import locate_model
 from hfscale.models.quantization import noted_quantization
@@ -49,7 +49,7 @@ def find_base(saved: SavedModel, given: str | None) -> ModelSettings:
     folder = saved.folder
     if not saved.is_adapter:
         raise SettingsError(f"there is no adapter in {folder}, so that --merge has nothing to do; leave it out")
-    base = ModelSettings(name=given) if given else base_of_run(folder) or base_of(folder)
+    base = _named(given, folder) if given else base_of_run(folder) or base_of(folder)
     refuse_other_base(folder, saved.config, base)
     config = _config_of(base, folder)
     if is_quantized(config):
@@ -59,6 +59,12 @@ def find_base(saved: SavedModel, given: str | None) -> ModelSettings:
         )
     refuse_other_shape(folder, saved.config, config, saved.model_class, base.name)
     return base
+
+
+def _named(name: str, folder: Path) -> ModelSettings:
+    """A base by name; of one on the Hub the revision that the adapter was trained on."""
+    on_hub = not name.startswith("builtin:") and not Path(name).expanduser().is_dir()
+    return ModelSettings(name=name, revision=adapter_settings(folder).get("revision") if on_hub else None)
 
 
 def load_adapted(saved: SavedModel, base: ModelSettings, as_trained: bool = False) -> Any:

@@ -48,7 +48,7 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
         f"{_about_baselines(scores)}"
         "## Training\n\n"
         f"{about_adapter(config, result)}{result['num_examples']['train']:,} examples; "
-        f"{result['steps']:,} steps of {config.train.global_batch_size} "
+        f"{result['steps']:,} steps of {config.train.global_batch_size} examples "
         f"({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning rate of {config.optim.lr}, "
         f"{config.optim.schedule} schedule, seed {config.train.seed}; {time_and_changes(result)}\n\n"
         f"## Use\n\n{_usage(config)}"

@@ -58,7 +58,7 @@ def refuse_other_base(folder: Path, config: Any, base: ModelSettings) -> None:
     Raises:
         ModelError: where it is called something else than `base`.
     """
-    recorded = str(_adapter_config(folder).get("base_model_name_or_path") or "")
+    recorded = str(adapter_settings(folder).get("base_model_name_or_path") or "")
     name = origin_of(base.name)
     path = Path(base.name).expanduser()
     if base.name.startswith("builtin:") or not path.is_dir():
@@ -102,7 +102,7 @@ def _shown(shape: tuple[int, ...] | None) -> str:
 
 def _refuse_lacking(folder: Path, base: str, lacking: Collection[str]) -> None:
     """Of the base model the adapter has what is new; all else must come from the base."""
-    whole = tuple(f"{name}." for name in _adapter_config(folder).get("modules_to_save") or [])
+    whole = tuple(f"{name}." for name in adapter_settings(folder).get("modules_to_save") or [])
     missing = sorted(name for name in lacking if not name.startswith(whole))
     if missing:
         raise ModelError(
@@ -133,5 +133,6 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     return adapted
 
 
-def _adapter_config(folder: Path) -> dict[str, Any]:
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """What `adapter_config.json` in a folder says: `base_model_name_or_path`, `revision`, `modules_to_save`, ..."""
     return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

@@ -89,10 +89,13 @@ def _say_if_useless(metrics: dict[str, float], baselines: dict[str, dict[str, fl
 
     main = next(iter(metrics), "")
     sign = -1 if main in LOWER_IS_BETTER else 1
+    if main not in LOWER_IS_BETTER and metrics.get(main) == 1:  # nothing could be better
+        return
     better = [name for name, values in baselines.items() if sign * values.get(main, math.nan) >= sign * metrics[main]]
     if better:
         console.say(
-            f"attention  by {main} this model is no better than {', '.join(better)}: train it longer, or on more"
+            f"attention  by {main} this model is no better than {', '.join(better)}: train it longer, on more, or "
+            "with another --optim.lr"
         )
 
 

@@ -105,7 +105,7 @@ def _directives(cluster: ClusterSettings, job: JobSettings) -> Iterator[str]:
         ("tell this script, so many seconds before the time limit", "signal", f"B:USR1@{cluster.warn_seconds}"),
         ("start again after a preemption or the loss of a node", "requeue", True),
         ("the log of a second start goes on in the same file", "open-mode", "append"),
-        ("what this script says; the nodes have logs beside it", "output", log),
+        ("what this script says, in a folder that has to be there; the nodes have logs beside it", "output", log),
     ]
     for why, name, value in lines:
         if value is not None:

@@ -26,7 +26,7 @@
 #SBATCH --requeue
 # the log of a second start goes on in the same file
 #SBATCH --open-mode=append
-# what this script says; the nodes have logs beside it
+# what this script says, in a folder that has to be there; the nodes have logs beside it
 #SBATCH --output=runs/gpt/slurm/job.log
 
 # The run folder, and what one run of an array has of its own.

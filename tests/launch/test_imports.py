@@ -49,7 +49,7 @@ def test_import_rules() -> None:
 def test_lazy_names_all_resolve() -> None:
     code = (
         "import hfscale\n"
-        "for stage in ('data', 'models', 'training', 'evaluation', 'launch', 'hub'):\n"
+        "for stage in ('data', 'models', 'training', 'evaluation', 'compression', 'launch', 'hub'):\n"
         "    module = getattr(hfscale, stage)\n"
         "    for name in module.__all__: getattr(module, name)"
     )

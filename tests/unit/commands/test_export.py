@@ -77,6 +77,7 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: Any) -> None:
     assert "nothing to export: give --merge" in mistake(capsys, model)
     assert "there is no adapter in" in mistake(capsys, model, "--merge")
     assert "--base has no effect without --merge" in mistake(capsys, model, "--bits", 4, "--base", model)
+    assert "torch.onnx.export" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
     assert "llama.cpp" in mistake(capsys, model, "--bits", 4, "--format", "gguf")
     assert "hfscale writes no onnx" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
     assert "--tolerance must be a number" in mistake(capsys, model, "--bits", 4, "--tolerance", "nan")

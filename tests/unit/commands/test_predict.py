@@ -40,9 +40,9 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 def test_texts(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    main(["predict", str(run_folder), "--text", "good film", "bad"])
+    main(["predict", str(run_folder), "--text", "good film", "bad", "--text", "well"])
     found = objects(capsys)
-    assert [item["text"] for item in found] == ["good film", "bad"]
+    assert [item["text"] for item in found] == ["good film", "bad", "well"]
     assert all(item["label"] in ("no", "yes") for item in found)
 
 
@@ -50,9 +50,10 @@ def test_a_file_is_read_by_the_runs_own_column(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "a.csv", "id,review\n1,good\n2,bad\n")
-    main(["predict", str(run_folder), "--file", str(path), "--output", f"{tmp_path}/out.jsonl"])
-    lines = (tmp_path / "out.jsonl").read_text().splitlines()
-    assert [json.loads(line)["text"] for line in lines] == ["good", "bad"]
+    for number, folder in enumerate((run_folder, run_folder / "model")):
+        main(["predict", str(folder), "--file", str(path), "--output", f"{tmp_path}/out{number}.jsonl"])
+        lines = (tmp_path / f"out{number}.jsonl").read_text().splitlines()
+        assert [json.loads(line)["text"] for line in lines] == ["good", "bad"]
 
 
 def test_another_column(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,3 +91,8 @@ def test_a_model_that_is_not_worth_its_cost_is_warned_about(
     assert f"attention  by {metric} this model is no better than simple: train it longer" in capsys.readouterr().out
     complete_run(tmp_path, {**values, "baselines": {"worse": {metric: worse}}})
     assert "attention" not in capsys.readouterr().out
+
+
+def test_nothing_is_better_than_all_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    complete_run(tmp_path, {**RESULT, "metrics": {"accuracy": 1.0}, "baselines": {"simple": {"accuracy": 1.0}}})
+    assert "attention" not in capsys.readouterr().out
