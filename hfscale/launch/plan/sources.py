@@ -21,6 +21,7 @@ from hfscale.schemas import (
     LanguageModelSettings,
     MaskedModelSettings,
     ModelSettings,
+    PairSettings,
 )
 
 _LONGEST = 4096
@@ -153,7 +154,8 @@ def _language_model(config: Any) -> Workload:
         name=name,
         config=model_config,
         objective="causal" if causal else "masked",
-        sequence_length=length,
+        # Both answers of a pair stand in one sequence; the reference's pass, without gradients, is not counted.
+        sequence_length=2 * length if isinstance(config.data, PairSettings) else length,
         global_batch_size=config.train.global_batch_size,
         num_steps=config.train.max_steps,
         masked_fraction=0.15 if causal else config.mask.fraction,

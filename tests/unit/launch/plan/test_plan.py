@@ -10,9 +10,12 @@ import pytest
 
 from hfscale.cli import main
 from hfscale.launch.plan.gpus import GPUS
+from hfscale.launch.plan.sources import recipe_workload
 from hfscale.launch.plan.strategies import Strategy, all_strategies
 from hfscale.launch.plan.time_and_cost import default_nodes
 from hfscale.launch.plan.timeline import PARTS
+from tests.support.chat import write_tiny_gpt
+from tests.support.commands import ROOT
 from tests.support.tiny import reviews, write_csv
 from tests.unit.launch.plan.test_memory import workload
 
@@ -161,3 +164,18 @@ def test_an_adapter_of_the_settings_is_the_one_planned(tiny_model: Path, tmp_pat
     with pytest.raises(SystemExit):
         main(["plan", *map(str, words), "--lora_rank", "8"])
     assert "--lora_rank has no effect beside the recipe's own --lora" in capsys.readouterr().err
+
+
+def test_a_pair_of_answers_is_a_sequence_of_both(tmp_path: Path) -> None:
+    words = [
+        "--model.name",
+        str(write_tiny_gpt(tmp_path / "gpt")),
+        "--data.train",
+        "x.jsonl",
+        "--data.max_length",
+        "48",
+    ]
+    pairs = recipe_workload(ROOT / "recipes" / "align_gpt.py", words, "fp32", None)
+    assert pairs.sequence_length == 2 * 48 and pairs.lora is not None
+    answers = recipe_workload(ROOT / "recipes" / "finetune_gpt.py", words, "fp32", None)
+    assert answers.sequence_length == 48 and answers.lora is None
