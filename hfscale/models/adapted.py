@@ -29,6 +29,8 @@ def adapted_model(
         MissingExtraError: where PEFT is not installed.
         ModelError: where the base is not there, or the adapter was trained on another one.
     """
+    _refuse_elsewhere(folder, config, base)
+    refuse_other_base(folder, config, base)
     try:
         source, options = locate_model(base)
     except ModelError as error:
@@ -36,7 +38,10 @@ def adapted_model(
             f"{folder} holds an adapter, and the model it was trained on is not there: {error}; give it with --base"
         ) from None
     import torch
+    from transformers import AutoConfig
 
+    if not base.trust_remote_code:  # else its code would be needed to see the shapes
+        refuse_other_shape(folder, config, AutoConfig.from_pretrained(source, **options), model_class, base.name)
     options |= quantized_options(in_bits)
     model, info = model_class.from_pretrained(
         source,
@@ -50,6 +55,15 @@ def adapted_model(
     lacking = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
     _refuse_lacking(folder, base.name, lacking)
     return _with_adapter(model, folder)
+
+
+def _refuse_elsewhere(folder: Path, config: Any, base: ModelSettings) -> None:
+    """A path that leads nowhere from here must not be taken for a model on the Hub."""
+    if hasattr(config, "hfscale_local_base") and not Path(base.name).expanduser().is_dir():
+        raise ModelError(
+            f"{folder} holds an adapter for a model in a local folder {config.hfscale_local_base}, and {base.name} is "
+            "no folder here; give it with --base"
+        )
 
 
 def refuse_other_base(folder: Path, config: Any, base: ModelSettings) -> None:
@@ -118,6 +132,8 @@ def _with_adapter(model: Any, folder: Path) -> Any:
         raise MissingExtraError("adapters need PEFT: pip install 'hfscale[peft]'") from None
     from safetensors import safe_open
 
+    if not (folder / "adapter_model.safetensors").is_file():  # PEFT would ask the Hub for it
+        raise ModelError(f"{folder} holds no adapter_model.safetensors")
     problem = f"the adapter in {folder} does not fit the model it was trained on"
     try:
         with warnings.catch_warnings():
@@ -135,4 +151,10 @@ def _with_adapter(model: Any, folder: Path) -> Any:
 
 def adapter_settings(folder: Path) -> dict[str, Any]:
     """What `adapter_config.json` in a folder says: `base_model_name_or_path`, `revision`, `modules_to_save`, ..."""
-    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    try:
+        found = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"{folder}/adapter_config.json can't be read as an adapter's settings")
+    return found

@@ -110,7 +110,7 @@ def base_of(folder: Path) -> ModelSettings:
         content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         base = ModelSettings(name=str(content["base_model_name_or_path"]), revision=content.get("revision"))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(f"{folder}/adapter_config.json does not say which model the adapter belongs to") from None
     if "hfscale_local_base" in config:
         raise ModelError(

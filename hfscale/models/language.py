@@ -18,6 +18,7 @@ from hfscale.models.quantization import (
     bits_arguments,
     note_quantization,
     quantized_options,
+    refuse_quantized_base,
     refuse_quantized_new,
     rows_apart,
 )
@@ -194,6 +195,7 @@ def _pretrained(
     asking = asking_hub(f"model {source}") if "revision" in where else contextlib.nullcontext()
     with plain_words(f"model {settings.name}", "give a model folder or a Hub id"), asking:
         config, trust = AutoConfig.from_pretrained(source, **where), settings.trust_remote_code
+        refuse_quantized_base(config, str(settings.name))
         if empty:
             return empty_model(lambda: auto.from_config(config, trust_remote_code=trust, **options)), set()
         in_bits = bits_arguments(config, auto, quant, trust)

@@ -62,6 +62,19 @@ def kept_whole(config: Any, model_class: Any, trust_remote_code: bool) -> list[s
     return heads + [name for name, _ in shape.named_modules() if name.rpartition(".")[2] == "pooler"]
 
 
+def refuse_quantized_base(config: Any, name: str) -> None:
+    """Weights that lie in few bits can't be trained, nor can they be told from those that `--quant` makes.
+
+    Raises:
+        ModelError: naming the way out.
+    """
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelError(
+            f"{name} holds its weights in few bits already; give the full-precision model that it was made from, with "
+            "--quant.bits 4 and --lora.r 8 to train beside few bits"
+        )
+
+
 def refuse_quantized_new(model: Any, new: Collection[str], name: str) -> None:
     """Weights that were drawn at random would be trained whole, which quantized ones can't be.
 

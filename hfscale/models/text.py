@@ -23,6 +23,7 @@ from hfscale.models.quantization import (
     note_quantization,
     noted_quantization,
     quantized_options,
+    refuse_quantized_base,
     refuse_quantized_new,
     require_bitsandbytes,
 )
@@ -100,6 +101,7 @@ def load_text_classifier(
     asking = asking_hub(f"model {source}") if "revision" in options else contextlib.nullcontext()
     with _plain_words(settings.name, "--model.trust_remote_code true"), asking:
         config = AutoConfig.from_pretrained(source, **options)
+        refuse_quantized_base(config, settings.name)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         had = [str(label) for _, label in sorted((config.id2label or {}).items())]
         had_head = any(name.endswith(f"For{head_of(task)}") for name in config.architectures or [])

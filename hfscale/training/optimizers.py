@@ -16,15 +16,17 @@ def build_optimizer(model: nn.Module, settings: OptimSettings) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019) or SGD over the trainable parameters; AdamW's state in 8 bits, too
     (Dettmers et al. 2022).
 
-    Vectors (biases, the scales of norms) are never decayed: they don't overfit, and pulling them to zero only biases
-    the model. AdamW runs fused: one pass over each parameter instead of about ten.
+    Vectors (biases, the scales of norms, the factors of IA3 whatever their shape) are never decayed: they don't
+    overfit, and pulling them to zero only biases the model. AdamW runs fused: one pass over each parameter instead of
+    about ten.
     """
     import torch
 
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    vectors = {parameter for name, parameter in trained if parameter.ndim < 2 or ".ia3_" in name}
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for _, p in trained if p not in vectors], "weight_decay": settings.weight_decay},
+        {"params": [p for _, p in trained if p in vectors], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if settings.name != "sgd":

@@ -103,7 +103,7 @@ def num_elements(parameter: Tensor) -> int:
 
 
 def estimated_bytes(model: nn.Module, optimizer: Optimizer) -> tuple[int, int]:
-    """(bytes of the model, bytes of a whole checkpoint), before the optimizer has any state."""
+    """(bytes of a saved model or adapter, bytes of a whole checkpoint), before the optimizer has any state."""
     sizes = {parameter: num_elements(parameter) * parameter.element_size() for parameter in model.parameters()}
     weights = sum(sizes.values())
     trained = sum(size for parameter, size in sizes.items() if parameter.requires_grad)
@@ -111,7 +111,7 @@ def estimated_bytes(model: nn.Module, optimizer: Optimizer) -> tuple[int, int]:
     optimizer = getattr(optimizer, "optimizer", optimizer)  # DeepSpeed's is around it
     if isinstance(optimizer, torch.optim.SGD):
         moments = int(any(group["momentum"] for group in optimizer.param_groups))
-    return weights, trained + moments * trained
+    return trained if is_adapted(model) else weights, trained + moments * trained
 
 
 class RandomState(NamedTuple):

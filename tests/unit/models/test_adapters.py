@@ -16,8 +16,9 @@ from hfscale.config import parse_config
 from hfscale.errors import ModelError, SettingsError
 from hfscale.models import load_text_classifier, save_text_classifier, saved_text_classifier
 from hfscale.models.adapters import note_base
-from hfscale.schemas import LoraSettings, ModelSettings
-from hfscale.training.state import adapter_names
+from hfscale.schemas import LoraSettings, ModelSettings, OptimSettings
+from hfscale.training import build_optimizer
+from hfscale.training.state import adapter_names, estimated_bytes
 
 peft = pytest.importorskip("peft", reason="needs the extra `peft`")
 
@@ -165,9 +166,9 @@ def test_an_adapter_is_no_model_to_start_from(folders: dict[str, Path], tmp_path
 
 def test_an_adapter_for_another_base_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     save_text_classifier(load(folders["bert"]), tmp_path / "adapter")
-    with pytest.raises(ModelError, match=r"is not there: no such model folder: .*gone; give it with --base"):
+    with pytest.raises(ModelError, match="gone is no folder here; give it with --base"):
         saved(tmp_path / "adapter", tmp_path / "gone")
-    with pytest.raises(ModelError, match="another model"):
+    with pytest.raises(ModelError, match=f"was trained on {folders['bert'].name}, not on"):
         saved(tmp_path / "adapter", folders["llama"])
 
 
@@ -204,3 +205,53 @@ def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], complain
 def test_methods_without_an_adapter_in_the_layers_are_refused_by_name(method: str) -> None:
     with pytest.raises(SettingsError, match=f"lora.method must be one of .*lora.*, got {method}"):
         parse_config(Settings, ["--lora.method", method])
+
+
+def test_a_base_of_the_same_name_and_another_shape_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    """PEFT would put the adapter into its first layers without a word."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    classifier = load(folders["bert"], r=4)
+    save_text_classifier(classifier, tmp_path / "adapter")
+    deeper = tmp_path / "deeper" / folders["bert"].name
+    config = AutoConfig.from_pretrained(folders["bert"], num_hidden_layers=4)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(deeper)
+    AutoTokenizer.from_pretrained(folders["bert"]).save_pretrained(deeper)
+    with pytest.raises(ModelError, match="was trained on another model than"):
+        saved(tmp_path / "adapter", deeper)
+    deeper.rename(tmp_path / "other")
+    with pytest.raises(ModelError, match=f"was trained on {folders['bert'].name}, not on .*other"):
+        saved(tmp_path / "adapter", tmp_path / "other")
+    with pytest.raises(ModelError, match="nowhere/else is no folder here; give it with --base"):
+        saved(tmp_path / "adapter", Path("nowhere/else"))
+
+
+def test_a_torn_adapter_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    save_text_classifier(load(folders["bert"], r=4), tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_model.safetensors").rename(tmp_path / "weights")
+    with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
+        saved(tmp_path / "adapter", folders["bert"])
+    (tmp_path / "adapter" / "adapter_config.json").write_text("[]")
+    with pytest.raises(ModelError, match="can't be read as an adapter's settings"):
+        saved(tmp_path / "adapter", folders["bert"])
+    with pytest.raises(ModelError, match="does not say which model"):
+        saved_text_classifier(tmp_path / "adapter")
+
+
+def test_the_factors_of_ia3_are_not_decayed(folders: dict[str, Path]) -> None:
+    """They begin at 1, and 0 would switch their activations off."""
+    model = load(folders["bert"], method="ia3").model
+    optimizer = build_optimizer(model, OptimSettings(lr=1e-3, weight_decay=0.1))
+    decayed = {id(each) for group in optimizer.param_groups if group["weight_decay"] for each in group["params"]}
+    factors = [
+        parameter for name, parameter in model.named_parameters() if ".ia3_" in name and parameter.requires_grad
+    ]
+    assert factors and decayed and not any(id(each) in decayed for each in factors)
+
+
+def test_of_a_saved_adapter_only_what_is_trained_takes_room(folders: dict[str, Path], tmp_path: Path) -> None:
+    classifier = load(folders["bert"], r=4)
+    save_text_classifier(classifier, tmp_path / "adapter")
+    size, _ = estimated_bytes(classifier.model, build_optimizer(classifier.model, OptimSettings(lr=1e-3)))
+    on_disk = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert size <= on_disk < size + 10_000  # and the file's own table of contents

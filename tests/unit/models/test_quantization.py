@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from hfscale.errors import ModelError
 from hfscale.models import load_text_classifier, save_text_classifier
 from hfscale.models.quantization import bits_arguments, num_bytes, num_weights, quantized_options
 from hfscale.schemas import LoraSettings, ModelSettings, OptimSettings, QuantSettings, check_quant
@@ -76,6 +77,9 @@ def test_a_quantized_folder_reloads_with_the_same_bits(
     assert held.keys() == expected.keys() and all(torch.equal(held[name], expected[name]) for name in held)
     integers = {weight.dtype for weight in held.values()} & {torch.int8, torch.uint8}
     assert integers and torch.equal(logits(again.eval()), logits(model.eval()))
+    for lora in (None, LoraSettings(r=4)):  # neither to be trained, nor told from what --quant makes
+        with pytest.raises(ModelError, match="holds its weights in few bits already; give the full-precision model"):
+            load_text_classifier(ModelSettings(name=str(tmp_path / "quantized")), SINGLE, LABELS, 0, lora)
 
 
 def test_four_bits_compute_in_float32_on_a_cpu(folders: dict[str, Path]) -> None:  # noqa: F811
