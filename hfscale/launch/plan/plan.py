@@ -102,7 +102,8 @@ def make_plan(
     lora, bits = workload.lora or LoraSettings(r=lora_rank), workload.bits or 4
     kinds = (None, "lora", "qlora") if workload.lora is None else ("qlora" if workload.bits else "lora",)
     ways = strategies or [way for way in all_strategies() if way.adapters in kinds]
-    variants = {way: way.variant(workload.precision, lora, bits) for way in ways if not way.adapters or has_peft()}
+    kept = (workload.precision, lora, bits, workload.frozen)
+    variants = {way: way.variant(*kept) for way in ways if not way.adapters or has_peft()}
     steps = measure_steps(workload, list(dict.fromkeys(variants.values())), share)
     num_weights = num_parameters(workload)
     usable = cluster.gpu.memory_gib * 2**30 * (1 - RESERVED)

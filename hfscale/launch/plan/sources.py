@@ -113,6 +113,7 @@ def recipe_workload(recipe: Path, words: list[str], default_precision: Precision
         precision=config.train.precision or default_precision,
         optim=config.optim,
         num_steps=workload.num_steps or num_steps,
+        frozen="fp32",  # as recipes load them
         **adapter_of(config),
     )
 

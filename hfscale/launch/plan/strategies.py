@@ -41,13 +41,16 @@ class Strategy:
         """For people."""
         return self.name + (" + checkpointing" if self.checkpointing else "")
 
-    def variant(self, precision: Precision, lora: LoraSettings, bits: Literal[4, 8] = 4) -> Variant:
-        """What has to be measured for it, with `bits` for quantized weights."""
+    def variant(
+        self, precision: Precision, lora: LoraSettings, bits: Literal[4, 8] = 4, frozen: Precision | None = None
+    ) -> Variant:
+        """What has to be measured for it: `bits` of quantized weights; a LoRA's whole ones are held as `frozen`."""
         autocast, checkpointing = precision == "bf16", self.checkpointing
         if self.adapters == "qlora":
+            # What multiplies with quantized weights keeps no copy of them, as it would of whole ones under autocast.
             return Variant(weights="bf16", autocast=True, lora=lora, bits=bits, checkpointing=checkpointing)
         if self.adapters == "lora":
-            return Variant(weights=precision, autocast=autocast, lora=lora, checkpointing=checkpointing)
+            return Variant(weights=frozen or precision, autocast=autocast, lora=lora, checkpointing=checkpointing)
         return Variant(weights="fp32", autocast=autocast, checkpointing=checkpointing)
 
     def factors(self, num_gpus: int) -> np.ndarray:

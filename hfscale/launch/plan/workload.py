@@ -39,6 +39,8 @@ class Workload:
     """The adapter that is to be trained; where there is none all ways to train are weighed."""
     bits: Literal[4, 8] | None = None
     """Bits of the frozen weights beside it, where they are quantized."""
+    frozen: Precision | None = None
+    """In what the whole weights beside an adapter are held; by default as they are computed with."""
 
     @property
     def is_language_model(self) -> bool:

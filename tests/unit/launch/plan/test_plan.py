@@ -14,6 +14,9 @@ from hfscale.launch.plan.sources import recipe_workload
 from hfscale.launch.plan.strategies import Strategy, all_strategies
 from hfscale.launch.plan.time_and_cost import default_nodes
 from hfscale.launch.plan.timeline import PARTS
+from hfscale.models import load_text_classifier
+from hfscale.models.quantization import num_bytes
+from hfscale.schemas import LoraSettings, ModelSettings
 from tests.support.chat import write_tiny_gpt
 from tests.support.commands import ROOT
 from tests.support.tiny import reviews, write_csv
@@ -161,6 +164,12 @@ def test_an_adapter_of_the_settings_is_the_one_planned(tiny_model: Path, tmp_pat
         assert planned["recommended"] == name and "as the settings say" in planned["why"]
         found[name] = planned["strategies"][0]["memory_bytes"]["weights"]
     assert found["qlora"] < found["lora"]
+    # Recipes hold frozen weights in float32, whatever they compute with.
+    classifier = load_text_classifier(
+        ModelSettings(name=str(tiny_model)), "single_label_classification", ("0", "1"), 0, LoraSettings(r=4)
+    )
+    held = sum(map(num_bytes, classifier.model.parameters()))
+    assert found["lora"] == pytest.approx(held, rel=0.02)
     with pytest.raises(SystemExit):
         main(["plan", *map(str, words), "--lora_rank", "8"])
     assert "--lora_rank has no effect beside the recipe's own --lora" in capsys.readouterr().err
