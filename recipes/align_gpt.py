@@ -67,8 +67,10 @@ def main(config: Config) -> None:
         chat = data.ChatFormat(tokenizer, config.data)
         train, held_out = data.pair_preferences(preferences, chat, config.data)
 
-    # 3. Model: the one to go on from, frozen, with an adapter
-    language_model = models.load_causal_model(config.model, tokenizer, max_length, seed, config.lora, config.quant)
+    # 3. Model: the one to go on from, frozen, with an adapter, which alone may have dropout: the reference has none
+    language_model = models.load_causal_model(
+        config.model, tokenizer, max_length, seed, config.lora, config.quant, dropout=0.0
+    )
     model = language_model.model
     models.stop_at(model, chat.end_token_id)
 
@@ -101,7 +103,8 @@ def main(config: Config) -> None:
         # 7. Model card, learning curve
         files.write_text(folder / "model" / "README.md", hub.preference_model_card(config, result))
         evaluation.plot_learning_curve(folder)
-        runs.complete_run(folder, result, [runs.chat_command(folder, preferences.validation or preferences.train)])
+        shown = preferences.validation or preferences.train
+        runs.complete_run(folder, result, [runs.chat_command(folder, shown, config.data.system)])
     launch.finish(accelerator)
 
 

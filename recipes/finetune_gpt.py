@@ -77,6 +77,7 @@ def main(config: Config) -> None:
     )
     model = language_model.model
     models.stop_at(model, chat.end_token_id)
+    questions = evaluation.find_questions(chat, conversations.validation, config.answers, model.config)
 
     # 4. Batches of packed sequences, in the same order on any number of processes
     shared = {"pad_token_id": tokenizer.pad_token_id, **launch.batching(accelerator)}
@@ -85,10 +86,10 @@ def main(config: Config) -> None:
     launch.preflight(accelerator, config, model, batches, tokenizer, "causal")
 
     def score(trained):
-        assert held_out is not None and conversations.validation is not None
+        assert held_out is not None
         rows = data.PackedEvalBatches(held_out, data.answer_tokens, batch_size=config.train.eval_batch_size, **shared)
         metrics = evaluation.score_language_model(accelerator, trained, rows, held_out.tokens_per_byte)
-        return metrics | evaluation.score_answers(accelerator, model, chat, conversations.validation, config.answers)
+        return metrics | evaluation.score_answers(accelerator, model, chat, questions)
 
     # 5. Train; afterwards `model` has the weights of its best evaluation, and they are saved in `model/`
     optimizer = training.build_optimizer(model, config.optim)
@@ -108,7 +109,8 @@ def main(config: Config) -> None:
         # 7. Model card, learning curve
         files.write_text(folder / "model" / "README.md", hub.chat_model_card(config, result))
         evaluation.plot_learning_curve(folder)
-        runs.complete_run(folder, result, [runs.chat_command(folder, conversations.validation or conversations.train)])
+        shown = conversations.validation or conversations.train
+        runs.complete_run(folder, result, [runs.chat_command(folder, shown, config.data.system)])
     launch.finish(accelerator)
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
+from hfscale.commands.output import refuse_taken
 from hfscale.errors import SettingsError
 from hfscale.schemas.export import ExportSettings, Format
 
@@ -52,18 +53,21 @@ def add_parser(commands: Any) -> None:
 
 def _export(settings: argparse.Namespace) -> None:
     wanted = _wanted(settings)
-    from hfscale import compression, console, files, hub, launch
+    from hfscale import compression, console, files, hub, launch, runs
 
+    folder = runs.model_folder_of(settings.run_folder)
+    output = settings.output or folder.with_name(f"{folder.resolve().name}-{wanted.name}")
+    refuse_taken(output)
     launch.quieten_deepspeed()
     saved = compression.find_model(settings.run_folder)
-    output = settings.output or saved.folder.with_name(f"{saved.folder.resolve().name}-{wanted.name}")
-    _check_output(output)
     with files.replacing_folder(output) as temporary:
         exported = compression.export(saved, wanted, temporary)
         files.write_json(temporary / "export.json", exported)
         card = saved.folder / "README.md"
         if card.is_file():
-            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, saved.kind)
+            system = (saved.run.get("data") or {}).get("system")
+            usage = hub.chat_usage(system) if saved.is_chat else hub.plain_usage(saved.kind)
+            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage)
             files.write_text(temporary / "README.md", text)
     _say_sizes(exported)
     console.say(f"saved      {output}")
@@ -85,13 +89,6 @@ def _wanted(settings: argparse.Namespace) -> ExportSettings:
         )
     except ValueError as error:
         raise SettingsError(str(error)) from None
-
-
-def _check_output(output: Path) -> None:
-    if not output.absolute().parent.is_dir():
-        raise SettingsError(f"--output {output}: its folder doesn't exist")
-    if output.exists():
-        raise SettingsError(f"{output} exists already; choose another --output, or remove it first")
 
 
 def _say_sizes(exported: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+from hfscale.commands.output import refuse_taken
 from hfscale.errors import SettingsError, did_you_mean
 from hfscale.schemas import Task
 
@@ -164,10 +165,8 @@ def _check(settings: argparse.Namespace) -> None:
         raise SettingsError(f"--picture {settings.picture} must end in .png, .svg or .pdf")
     for name in ("output", "picture"):
         path = getattr(settings, name)
-        if path and not path.parent.is_dir():
-            raise SettingsError(f"--{name} {path}: its folder doesn't exist")
-        if path and path.exists():
-            raise SettingsError(f"--{name} {path} exists already; choose another, or remove it first")
+        if path:
+            refuse_taken(path, f"--{name}")
 
 
 def _options(settings: argparse.Namespace) -> list[str]:

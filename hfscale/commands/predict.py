@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hfscale.commands.output import refuse_taken
 from hfscale.errors import DataError, SettingsError
 
 
@@ -96,10 +97,8 @@ def _check_predict(settings: argparse.Namespace) -> None:
     for name in ("column", "columns", "delimiter", "quoting", "encoding"):
         if getattr(settings, name) is not None and not settings.file:
             raise SettingsError(f"--{name} has no effect without --file; leave it out")
-    if settings.output and not settings.output.parent.is_dir():
-        raise SettingsError(f"--output {settings.output}: its folder doesn't exist")
-    if settings.output and settings.output.exists():
-        raise SettingsError(f"--output {settings.output} exists already; choose another, or remove it first")
+    if settings.output:
+        refuse_taken(settings.output)
 
 
 def _base(settings: argparse.Namespace, folder: Path, model_folder: Path) -> Any:

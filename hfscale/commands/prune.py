@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from hfscale.commands.output import refuse_taken
 from hfscale.errors import ModelError, SettingsError
 from hfscale.schemas import PruneSettings
 
@@ -53,7 +54,7 @@ def _prune(settings: argparse.Namespace) -> None:
     from hfscale.compression.pruning_units import refuse_unknown
 
     refuse_unknown(model_type, model_folder)
-    _refuse_taken(output)
+    refuse_taken(output)
     launch.quieten_deepspeed()
     from hfscale.compression.prune_run import prune_run
     from hfscale.compression.pruning_card import speed_up, summary, what_was_done
@@ -96,13 +97,6 @@ def _model_type(folder: Path) -> str:
         raise ModelError(f"{folder} holds no model (no config.json)") from None
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"{folder / 'config.json'} doesn't say what type of model it is") from None
-
-
-def _refuse_taken(output: Path) -> None:
-    if not output.parent.is_dir():
-        raise SettingsError(f"--output {output}: its folder doesn't exist")
-    if output.exists():
-        raise SettingsError(f"{output} exists already; choose another with --output, or remove it first")
 
 
 def _recovery(run: Path, settings: dict[str, Any], model_type: str, output: Path) -> str:

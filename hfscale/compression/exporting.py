@@ -11,14 +11,14 @@ from typing import Any
 from hfscale import console
 from hfscale.compression.comparison import Comparison, compare, judge_bits, judge_merge
 from hfscale.compression.inputs import Inputs, find_inputs
-from hfscale.compression.kinds import SavedModel, is_quantized, load_model
+from hfscale.compression.kinds import SavedModel, load_model
 from hfscale.compression.merging import find_base, load_adapted, merge
 from hfscale.compression.quantizing import quantize, weights_bytes
 from hfscale.data.sources import last_part
 from hfscale.errors import ModelError
 from hfscale.models import origin_of
 from hfscale.models.locate import locate_model
-from hfscale.models.quantization import noted_quantization
+from hfscale.models.quantization import is_quantized, noted_quantization
 from hfscale.network import plain_words
 from hfscale.schemas import ExportSettings, ModelSettings
 

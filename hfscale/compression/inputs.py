@@ -83,12 +83,12 @@ def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, setti
 
 
 def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: ExportSettings) -> Inputs:
-    is_chat = "answers" in saved.run or "preference" in saved.run
-    held_out, objective, name = (_chat if is_chat else _text)(saved, tokenizer)
-    number = min(len(held_out), settings.examples)
-    size = min(settings.batch_size, number)
+    held_out, objective, name = (_chat if saved.is_chat else _text)(saved, tokenizer)
+    size = min(settings.batch_size, settings.examples, len(held_out))
     every = data.PackedEvalBatches(held_out, objective, pad_token_id=tokenizer.pad_token_id, batch_size=size)
-    batches = [batch for batch, _ in zip(every, range(-(-number // size)), strict=False)]
+    count = -(-len(held_out) // size)
+    drawn = set(np.linspace(0, count - 1, min(count, settings.examples // size)).astype(int).tolist())
+    batches = [batch for number, batch in enumerate(every) if number in drawn]
 
     def score(model: Any) -> dict[str, float]:
         if "forward" not in vars(model):

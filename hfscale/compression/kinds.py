@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hfscale.errors import ModelError
 from hfscale.models.adapters import is_adapter
 from hfscale.models.heads import auto_class, task_of
-from hfscale.models.quantization import quantized_options, require_bitsandbytes
+from hfscale.models.quantization import is_quantized, quantized_options, require_bitsandbytes
 from hfscale.network import plain_words
 from hfscale.runs import model_folder_of, settings_around
 from hfscale.schemas import Task
@@ -34,6 +34,11 @@ class SavedModel:
     @property
     def is_adapter(self) -> bool:
         return is_adapter(self.folder)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it was taught to answer."""
+        return "answers" in self.run or "preference" in self.run
 
     @property
     def model_class(self) -> Any:
@@ -95,7 +100,7 @@ def load_model(saved: SavedModel, in_bits: dict[str, Any] | None = None) -> Any:
     """
     import torch
 
-    if hasattr(saved.config, "quantization_config"):
+    if is_quantized(saved.config):
         require_bitsandbytes()
     with plain_words(f"model {saved.folder}", "give a model that transformers loads"):
         model, info = saved.model_class.from_pretrained(
@@ -109,8 +114,3 @@ def load_model(saved: SavedModel, in_bits: dict[str, Any] | None = None) -> Any:
     if lacking:
         raise ModelError(f"{saved.folder} holds no whole model: {', '.join(lacking[:4])} are not in its weights")
     return model.eval()
-
-
-def is_quantized(config: Any) -> bool:
-    """Whether transformers would load the model with weights in few bits, of whatever library."""
-    return getattr(config, "quantization_config", None) is not None

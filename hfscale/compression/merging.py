@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hfscale.compression.kinds import SavedModel, is_quantized
+from hfscale.compression.kinds import SavedModel
 from hfscale.errors import ModelError, SettingsError
 from hfscale.models.adapted import adapted_model, adapter_settings, refuse_other_base, refuse_other_shape
 from hfscale.models.adapters import base_of
 from hfscale.models.locate import locate_model
-from hfscale.models.quantization import noted_quantization
+from hfscale.models.quantization import is_quantized, noted_quantization
 from hfscale.network import plain_words
 from hfscale.runs import base_of_run
 from hfscale.schemas import ModelSettings

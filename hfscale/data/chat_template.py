@@ -101,7 +101,9 @@ class ChatFormat:
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """Token ids of messages that wait for an answer."""
-        return self._tokenizer(self._write(messages, prompt=True), add_special_tokens=False)["input_ids"]
+        return self._tokenizer(self._write(messages, prompt=True), add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
 
     def decode(self, ids: list[int]) -> str:
         """An answer as text."""
@@ -115,10 +117,7 @@ class ChatFormat:
 
     def encode_last(self, messages: list[Message]) -> tuple[np.ndarray, np.ndarray]:
         """As `encode`, of the last answer alone."""
-        ids, learned = self.encode(messages)
-        places = np.flatnonzero(learned)
-        last = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)[-1]
-        return ids, np.isin(np.arange(len(ids)), last)
+        return self._encode(messages, [len(messages) - 1])
 
     def encode(self, messages: list[Message]) -> tuple[np.ndarray, np.ndarray]:
         """(tokens,) ids, int32, and which of them are an answer's.
@@ -126,21 +125,23 @@ class ChatFormat:
         Raises:
             ModelError: for a template that writes a turn differently once more follow.
         """
+        answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        return self._encode(messages, answers)
+
+    def _encode(self, messages: list[Message], answers: list[int]) -> tuple[np.ndarray, np.ndarray]:
         text = self._write(messages)
         found: Any = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         starts, stops = np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2).T
         learned = np.zeros(len(starts), dtype=bool)
-        for begin, end in self._answers(messages, text):
+        for begin, end in self._places(messages, answers, text):
             learned |= np.maximum(starts, begin) < np.minimum(stops, end)
             learned |= (starts == stops) & (begin <= starts) & (starts < end)  # a blank alone has no length to some
         return np.array(found["input_ids"], dtype=np.int32), learned
 
-    def _answers(self, messages: list[Message], text: str) -> list[tuple[int, int]]:
-        """Where answers begin and end in the text."""
+    def _places(self, messages: list[Message], answers: list[int], text: str) -> list[tuple[int, int]]:
+        """Where these messages begin and end in the text."""
         spans = []
-        for number, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
+        for number in answers:
             before, until = self._write(messages[:number], prompt=True), self._write(messages[: number + 1]).rstrip()
             if not (text.startswith(before) and text.startswith(until) and len(before) < len(until)):
                 raise ModelError(
@@ -210,11 +211,11 @@ def tokenize_conversations(table: Dataset, chat: ChatFormat, max_length: int) ->
         new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
         desc="tokenizing",
     )
-    say_left_out(table, encoded, max_length)
+    say_left_out(table, encoded, f"conversations are longer than --data.max_length {max_length}")
     return encoded
 
 
-def say_left_out(table: Dataset, encoded: Dataset, max_length: int) -> None:
+def say_left_out(table: Dataset, encoded: Dataset, why: str) -> None:
     """Warn of the rows of `table` of which `encoded` has nothing, by their column `where`.
 
     Raises:
@@ -225,9 +226,9 @@ def say_left_out(table: Dataset, encoded: Dataset, max_length: int) -> None:
     if not number:
         return
     first = next(where for where in table["where"] if where not in kept)
-    words = f"{number:,} of {len(table):,} conversations are longer than --data.max_length {max_length}"
+    words = f"{number:,} of {len(table):,} {why}"
     if not len(encoded):
-        raise DataError(f"{words}: give a greater one; the first: {first}")
+        raise DataError(f"{words}: nothing is left; the first: {first}")
     console.warn(f"left out: {words}; the first: {first}")
 
 

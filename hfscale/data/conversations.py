@@ -45,7 +45,7 @@ def load_conversations(settings: ConversationSettings) -> Conversations:
         DataError: for data that can't be read, columns of no known layout, and, unless `bad_rows` is `skip`, messages
             that don't alternate between user and assistant or lack the answer.
     """
-    return split_rows(settings, RowKind("conversations", _LAYOUTS, ("text",), _conversations, version=2))
+    return split_rows(settings, RowKind("conversations", _LAYOUTS, ("text",), _conversations, apart="text", version=2))
 
 
 class RowKind(NamedTuple):
@@ -56,9 +56,11 @@ class RowKind(NamedTuple):
     layouts: Sequence[tuple[str, ...]]
     """Columns that a source may have; the first that fits counts."""
     columns: Sequence[str]
-    """Texts that are made, beside `where` and `problem`; `text` decides which rows are held out."""
+    """Texts that are made, beside `where` and `problem`."""
     make: Callable[..., Iterator[dict[str, Any]]]
     """Of (source, settings, layout)."""
+    apart: str
+    """The text by which rows are held out: of two with the same one, both are or neither."""
     version: int
     """Raised when what is made changes: it is part of the cache's key."""
 
@@ -74,10 +76,10 @@ def split_rows(settings: ConversationSettings, kind: RowKind) -> Conversations:
     table, *others = (_table(each, settings, kind) for each in sources)
     if others:
         train, validation = table, others[0]
-        warn_of_shared(train, validation, kind.name)
+        warn_of_shared(train, validation, kind.name, kind.apart)
     else:
         fraction = _FRACTION if settings.validation_fraction is None else settings.validation_fraction
-        train, validation = hold_out_some(table, fraction, settings) if fraction else (table, None)
+        train, validation = hold_out_some(table, fraction, settings, kind.apart) if fraction else (table, None)
     held_out = f", {len(validation):,} validation" if validation is not None else ""
     console.say(f"data       {settings.train}: {len(train):,} training{held_out} {kind.name}")
     return Conversations(train, validation)

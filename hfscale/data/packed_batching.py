@@ -42,9 +42,10 @@ class PackedTrainBatches:
     ) -> None:
         self.accumulation_steps = accumulation_steps(global_batch_size, micro_batch_size, num_processes)
         if len(packed) < global_batch_size:
+            shorter = " a smaller --data.max_length," if packed.is_packed else ""
             raise DataError(
-                f"the corpus fills {len(packed):,} sequences of {packed.max_length} tokens, fewer than one batch; "
-                f"give more text, a smaller --data.max_length, or --train.global_batch_size {len(packed)} at most"
+                f"the data fill {len(packed):,} sequences of {packed.max_length} tokens, fewer than one batch; give "
+                f"more,{shorter} or --train.global_batch_size {len(packed)} at most"
             )
         self._rows = _Rows(packed, objective, pad_token_id, pad_multiple)
         self._global, self._seed = global_batch_size, seed

@@ -116,7 +116,7 @@ class PackedSequences:
         pieces: table with `input_ids`, no piece longer than `max_length`.
         framing: says which tokens of a piece are never predicted.
         may_cut: cut some pieces where whole ones would leave much room (`pack_best_fit`).
-        each: give so many pieces in a row a sequence, instead of packing them.
+        each: give so many pieces in a row a sequence, padded as its batch needs it, instead of packing them.
 
     Raises:
         DataError: for a table without pieces.
@@ -130,7 +130,7 @@ class PackedSequences:
     ) -> None:
         if not len(pieces):
             raise DataError("the corpus holds no text that the tokenizer knows")
-        self.max_length, self._framing = max_length, framing
+        self.max_length, self._framing, self.is_packed = max_length, framing, each is None
         self._views = _views(pieces)
         lengths = np.concatenate([np.diff(view.offsets) for view in self._views])
         self._first_of_view = np.cumsum([0, *(len(view.offsets) - 1 for view in self._views)])
@@ -147,8 +147,8 @@ class PackedSequences:
 
     @property
     def fill(self) -> float:
-        """Share of all positions that hold real tokens."""
-        return self.num_tokens / (len(self) * self.max_length)
+        """Share of all positions that hold real tokens; not a number where each batch has a length of its own."""
+        return self.num_tokens / (len(self) * self.max_length) if self.is_packed else math.nan
 
     def content(self) -> Iterator[np.ndarray]:
         """All token ids, and where the pieces begin, as they lie in memory."""
@@ -188,6 +188,10 @@ class PackedSequences:
 
     def say(self, name: str) -> None:
         """One line about what was packed."""
+        if not self.is_packed:
+            return console.say(
+                f"sequences  {name}: {self.num_tokens:,} tokens in {len(self):,} of at most {self.max_length}"
+            )
         num_cut = len({int(self._packing.pieces[entry]) for entry in self._packing.cuts})
         console.say(
             f"packed     {name}: {self.num_tokens:,} tokens in {len(self):,} sequences of {self.max_length}, "

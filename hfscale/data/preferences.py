@@ -1,6 +1,7 @@
 """Pairs of answers to one prompt, the chosen one and the rejected one, as rows of messages.
 
-Columns: `text` (the chosen conversation, as JSON), `rejected` (the other one) and `where` (file and line).
+Columns: `text` (the chosen conversation, as JSON), `rejected` (the other one), `prompt` (what both answer) and `where`
+(file and line).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hfscale.data.chat_template import ChatFormat, hide, say_left_out
 from hfscale.data.conversations import Conversations, Read, RowKind, as_text, pair, split_rows, wrong_with
@@ -26,22 +29,26 @@ _LAYOUTS = (("prompt", "chosen", "rejected"), ("chosen", "rejected"))
 
 
 def load_preferences(settings: ConversationSettings) -> Conversations:
-    """The pairs that the settings name, and those held out.
+    """The pairs that the settings name, and those held out: all of a prompt stand on one side.
 
     Answers are texts or messages; where they are whole conversations, these differ in the last message alone.
 
     Raises:
         DataError: as `load_conversations`, and for two answers that are equal.
     """
-    return split_rows(settings, RowKind("preferences", _LAYOUTS, ("text", "rejected"), _pairs, version=1))
+    return split_rows(settings, _KIND)
 
 
 def _pairs(source: Source, settings: ConversationSettings, layout: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for row in source.rows(settings):
         (chosen, problem), (rejected, other) = (_conversation(row, name, layout) for name in ("chosen", "rejected"))
         problem = problem or other or _wrong(chosen, rejected)
-        texts = [as_text([] if problem else messages) for messages in (chosen, rejected)]
-        yield {"text": texts[0], "rejected": texts[1], "where": row.where, "problem": problem}
+        texts = [as_text([] if problem else messages) for messages in (chosen, rejected, chosen[:-1])]
+        yield {**dict(zip(_COLUMNS, texts, strict=True)), "where": row.where, "problem": problem}
+
+
+_COLUMNS = ("text", "rejected", "prompt")
+_KIND = RowKind("preferences", _LAYOUTS, _COLUMNS, _pairs, apart="prompt", version=2)
 
 
 def _conversation(row: Row, name: str, layout: tuple[str, ...]) -> Read:
@@ -53,9 +60,10 @@ def _conversation(row: Row, name: str, layout: tuple[str, ...]) -> Read:
         if "prompt" not in layout:
             return [], f"column {name} holds no list of messages, and there is no column prompt"
         return pair(text_of(row, "prompt"), text_of(row, name))
+    # Many data sets write the prompt again into both answers.
     if isinstance(prompt, list):
-        return [*prompt, *answer], None
-    whole = len(answer) > 1 or prompt is None  # many data sets write the prompt again into both answers
+        return (answer if answer[: len(prompt)] == prompt else [*prompt, *answer]), None
+    whole = len(answer) > 1 or prompt is None
     return (answer if whole else [{"role": "user", "content": prompt}, *answer]), None
 
 
@@ -88,7 +96,8 @@ def pair_preferences(
 
 def tokenize_preferences(table: Dataset, chat: ChatFormat, max_length: int) -> Dataset:
     """Two rows for each pair whose conversations both have at most `max_length` tokens: `input_ids` (see
-    `hfscale.data.chat_template.hide`; of each conversation the last answer alone is compared) and `where`.
+    `hfscale.data.chat_template.hide`; of each conversation the last answer alone is compared) and `where`. Pairs that
+    are longer, or that the template writes alike, are left out and counted aloud.
 
     Raises:
         DataError: where all are longer.
@@ -103,12 +112,13 @@ def tokenize_preferences(table: Dataset, chat: ChatFormat, max_length: int) -> D
                 both = [chat.encode_last(json.loads(text)) for text in (chosen, rejected)]
             except ModelError as error:
                 raise ModelError(f"{where}: {error}") from None
-            if all(len(ids) <= max_length for ids, _ in both):
+            alike = np.array_equal(both[0][0], both[1][0])
+            if not alike and all(len(ids) <= max_length for ids, _ in both):
                 rows["input_ids"] += [hide(ids, ~learned) for ids, learned in both]
                 rows["where"] += [where, where]
         return rows
 
-    key = f"{chat.fingerprint} {table._fingerprint} {max_length} pairs 1"
+    key = f"{chat.fingerprint} {table._fingerprint} {max_length} pairs 2"
     encoded = table.map(
         encode,
         batched=True,
@@ -117,5 +127,5 @@ def tokenize_preferences(table: Dataset, chat: ChatFormat, max_length: int) -> D
         new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
         desc="tokenizing",
     )
-    say_left_out(table, encoded, max_length)
+    say_left_out(table, encoded, f"pairs are longer than --data.max_length {max_length}, or written alike")
     return encoded

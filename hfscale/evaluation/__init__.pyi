@@ -1,5 +1,6 @@
 from .baselines import score_baselines as score_baselines
 from .baselines import text_baselines as text_baselines
+from .chat import find_questions as find_questions
 from .chat import score_answers as score_answers
 from .curve import plot_learning_curve as plot_learning_curve
 from .language import score_language_model as score_language_model

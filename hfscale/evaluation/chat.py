@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -21,31 +21,54 @@ if TYPE_CHECKING:
 _SHOWN = 100  # characters
 
 
+class Question(NamedTuple):
+    """A conversation that waits for its last answer."""
+
+    messages: list[dict[str, str]]
+    """With the expected answer."""
+    ids: list[int]
+    """Token ids of all but that."""
+    room: int
+    """Tokens that the answer may have."""
+
+
+def find_questions(
+    chat: ChatFormat, table: Dataset | None, settings: AnswerSettings, model_config: Any
+) -> list[Question]:
+    """The first conversations of a table that leave room for an answer within the model's positions; none where there
+    is no table. One that `tokenize_conversations` keeps leaves room.
+    """
+    positions = getattr(model_config, "max_position_embeddings", None)
+    found: list[Question] = []
+    for text in table["text"] if table is not None and settings.number else ():
+        messages = json.loads(text)
+        ids = chat.prompt_ids(messages[:-1])
+        room = int(min(settings.max_new_tokens, (positions or math.inf) - len(ids)))
+        if room >= 1:
+            found.append(Question(messages, ids, room))
+        if len(found) == settings.number:
+            break
+    return found
+
+
 def score_answers(
-    accelerator: Accelerator, model: PreTrainedModel, chat: ChatFormat, table: Dataset, settings: AnswerSettings
+    accelerator: Accelerator, model: PreTrainedModel, chat: ChatFormat, questions: list[Question]
 ) -> dict[str, float]:
-    """`exact_match` and `stopped`: shares of the first conversations whose last answer is the one that was to be
-    learned, and ends by itself. The model answers with the likeliest words, and its answers are shown.
+    """`exact_match` and `stopped`: shares of the questions whose answer is the one that was to be learned, and ends by
+    itself; empty without questions. The model answers with the likeliest words, and its answers are shown.
 
     Called by all processes, which all write the same: each may have a share of the weights only. Leaves the model in
-    eval mode. Conversations that leave no room for an answer are passed over.
+    eval mode.
     """
     model.eval()
-    limit = getattr(model.config, "max_position_embeddings", None) or math.inf
-    equal = ended = asked = 0
-    for text in table[: settings.number]["text"]:
-        conversation = json.loads(text)
-        messages = conversation[:-1]
-        ids = chat.prompt_ids(messages)
-        room = int(min(settings.max_new_tokens, limit - len(ids)))
-        if room < 1:
-            continue
+    equal = ended = 0
+    for messages, ids, room in questions:
         answer, stopped = _answer(accelerator, model, chat, ids, room)
         interruption.check(accelerator)
-        console.say(f"answer     {_short(messages[-1]['content'])} -> {_short(answer)}{'' if stopped else ' ...'}")
-        asked, ended = asked + 1, ended + stopped
-        equal += answer.strip() == chat.last_answer(conversation).strip()
-    return {"exact_match": equal / asked, "stopped": ended / asked} if asked else {}
+        console.say(f"answer     {_short(messages[-2]['content'])} -> {_short(answer)}{'' if stopped else ' ...'}")
+        ended += stopped
+        equal += answer.strip() == chat.last_answer(messages).strip()
+    return {"exact_match": equal / len(questions), "stopped": ended / len(questions)} if questions else {}
 
 
 def _answer(

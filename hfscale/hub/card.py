@@ -106,7 +106,8 @@ def adapter_usage(config: Any, auto_class: str, *options: str) -> str:
     needed = f"`{base}`"
     if is_local(name):
         needed = f"a model that was in a local folder `{last_part(name)}`, in place of PATH_OF_BASE"
-    arguments = ["config=config", *options, *([f'revision="{revision}"'] if revision else [])]
+    folder, trusted = '"PATH_OR_HUB_ID"', ["trust_remote_code=True"] if config.model.trust_remote_code else []
+    arguments = ["config=config", *options, *([f'revision="{revision}"'] if revision else []), *trusted]
     quant, bits_class, in_bits = getattr(config, "quant", None), "", ""
     if quant:
         bits_class = ", BitsAndBytesConfig"
@@ -115,7 +116,7 @@ def adapter_usage(config: Any, auto_class: str, *options: str) -> str:
     return (
         f"This is an adapter. It needs {needed}, and `pip install peft{' bitsandbytes' if quant else ''}`.\n\n"
         f"```python\nfrom peft import PeftModel\nfrom transformers import AutoConfig, {auto_class}{bits_class}\n\n"
-        f'config = AutoConfig.from_pretrained("PATH_OR_HUB_ID")\n{in_bits}'
+        f"config = AutoConfig.from_pretrained({', '.join([folder, *trusted])})\n{in_bits}"
         f'base = {auto_class}.from_pretrained(\n    "{base}", {", ".join(arguments)}\n)\n'
         'model = PeftModel.from_pretrained(base, "PATH_OR_HUB_ID").eval()\n```\n'
     )

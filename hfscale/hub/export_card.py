@@ -7,19 +7,17 @@ from typing import Any
 
 import yaml
 
-from hfscale.hub.card import plain_usage
-
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 _USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 
-def exported_card(text: str, exported: dict[str, Any], kind: str) -> str:
+def exported_card(text: str, exported: dict[str, Any], usage: str) -> str:
     """Text of the `README.md` beside exported weights.
 
     Args:
         text: the card of the model before.
         exported: what stands in `export.json`.
-        kind: the model's task, or `causal` or `masked`.
+        usage: lines that use the model, where it was an adapter before.
     """
     front = _FRONT.match(text)
     metadata = (yaml.safe_load(front[1]) if front else None) or {}
@@ -27,7 +25,7 @@ def exported_card(text: str, exported: dict[str, Any], kind: str) -> str:
     metadata["library_name"] = "transformers"
     if exported["merged_into"]:
         body = _USE.sub("", body)
-        body = f"{body.rstrip()}\n\n## Use\n\n{plain_usage(kind)}"
+        body = f"{body.rstrip()}\n\n## Use\n\n{usage}"
     section = f"## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"
     return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{body.rstrip()}\n\n{section}"
 

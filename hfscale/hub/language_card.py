@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import yaml
@@ -79,32 +80,40 @@ def _answering_card(
         f"{result['steps']:,} steps of {config.train.global_batch_size} {batch_of} ({result['epochs']:.2f} epochs), "
         f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
         f"{config.train.seed}; {time_and_changes(result)}\n\n"
-        f"## Use\n\n{_adapter_chat(config) if config.lora else _CHAT}"
+        f"## Use\n\n{_adapter_chat(config) if config.lora else chat_usage(config.data.system)}"
     )
 
 
-_CHAT = """\
+def chat_usage(system: str | None) -> str:
+    """Lines that ask a plain model folder, behind the system message that it was trained with."""
+    return f"""\
 ```python
 from transformers import pipeline
 
 ask = pipeline("text-generation", "PATH_OR_HUB_ID")
-ask([{"role": "user", "content": TEXT}])[0]["generated_text"][-1]["content"]
+ask({_messages(system)})[0]["generated_text"][-1]["content"]
 ```
 """
+
+
+def _messages(system: str | None) -> str:
+    """What is asked, as Python."""
+    first = f'{{"role": "system", "content": {json.dumps(system, ensure_ascii=False)}}}, ' if system else ""
+    return f'[{first}{{"role": "user", "content": TEXT}}]'
 
 
 def _adapter_chat(config: Any) -> str:
     """The adapter's own folder says where an answer ends, and how messages are written."""
     return (
         adapter_usage(config, "AutoModelForCausalLM")
-        + """
+        + f"""
 ```python
 from transformers import AutoTokenizer, GenerationConfig
 
 tokenizer = AutoTokenizer.from_pretrained("PATH_OR_HUB_ID")
 ends = GenerationConfig.from_pretrained("PATH_OR_HUB_ID").eos_token_id
 asked = tokenizer.apply_chat_template(
-    [{"role": "user", "content": TEXT}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    {_messages(config.data.system)}, add_generation_prompt=True, return_tensors="pt", return_dict=True
 )
 answer = model.generate(**asked, max_new_tokens=128, eos_token_id=ends)[0, asked["input_ids"].shape[1] :]
 tokenizer.decode(answer, skip_special_tokens=True)

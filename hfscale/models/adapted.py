@@ -8,9 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from hfscale.errors import MissingExtraError, ModelError
+from hfscale.errors import ModelError
+from hfscale.models.adapters import require_peft
 from hfscale.models.builtin import origin_of
 from hfscale.models.locate import locate_model
+from hfscale.models.pretrained import pretrained_model
 from hfscale.models.quantization import quantized_options
 from hfscale.schemas import ModelSettings
 
@@ -37,22 +39,12 @@ def adapted_model(
         raise ModelError(
             f"{folder} holds an adapter, and the model it was trained on is not there: {error}; give it with --base"
         ) from None
-    import torch
     from transformers import AutoConfig
 
     if not base.trust_remote_code:  # else its code would be needed to see the shapes
         refuse_other_shape(folder, config, AutoConfig.from_pretrained(source, **options), model_class, base.name)
     options |= quantized_options(in_bits)
-    model, info = model_class.from_pretrained(
-        source,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **options,
-    )
-    lacking = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
+    model, lacking = pretrained_model(model_class, source, config, options)
     _refuse_lacking(folder, base.name, lacking)
     return _with_adapter(model, folder)
 
@@ -126,10 +118,7 @@ def _refuse_lacking(folder: Path, base: str, lacking: Collection[str]) -> None:
 
 def _with_adapter(model: Any, folder: Path) -> Any:
     """PEFT only warns of weights that it did not find or could not place: here every one must have found its place."""
-    try:
-        import peft
-    except ImportError:
-        raise MissingExtraError("adapters need PEFT: pip install 'hfscale[peft]'") from None
+    peft = require_peft()
     from safetensors import safe_open
 
     if not (folder / "adapter_model.safetensors").is_file():  # PEFT would ask the Hub for it

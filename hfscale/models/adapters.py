@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hfscale import console
 from hfscale.errors import MissingExtraError, ModelError, SettingsError, did_you_mean
 from hfscale.models.builtin import origin_of
-from hfscale.models.quantization import num_bytes, num_weights, save_config
+from hfscale.models.quantization import moved_scales, num_bytes, num_weights, save_config
 from hfscale.schemas import LoraSettings, ModelSettings
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def add_adapter(
     """
     import torch
 
-    peft = _peft()
+    peft = require_peft()
     torch.manual_seed(seed)
     without = [*whole, *heads_of(model)]
     config = adapter_config(model, settings, without, modules_to_save=list(whole) or None, task_type=task_type)
@@ -68,10 +68,11 @@ def add_adapter(
     adapted.peft_config["default"].modules_to_save = list(whole) or None  # PEFT has added those of other architectures
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     everything = list(adapted.parameters())
+    held = _bytes(everything) + moved_scales(adapted)
     console.say(
         f"adapter    {settings.method}, {_count(trained):,} of {_count(everything):,} parameters trained "
         f"({_count(trained) / _count(everything):.2%}): {_bytes(trained) / 2**20:,.2f} of "
-        f"{_bytes(everything) / 2**20:,.2f} MiB{'; whole: ' if whole else ''}{', '.join(whole)}"
+        f"{held / 2**20:,.2f} MiB{'; whole: ' if whole else ''}{', '.join(whole)}"
     )
     return adapted
 
@@ -163,7 +164,7 @@ def adapter_config(model: Any, settings: LoraSettings, without: Collection[str],
     Raises:
         MissingExtraError, ModelError, SettingsError: as `add_adapter` does.
     """
-    peft = _peft()
+    peft = require_peft()
     if settings.method == "ia3":
         return peft.IA3Config(**options)
     rank = settings.r or _RANK
@@ -185,13 +186,20 @@ def _targets(layers: dict[str, tuple[int, int]], settings: LoraSettings) -> list
         raise ModelError("this model has no linear layer that an adapter could stand beside; leave out --lora")
     kinds = sorted({_kind(name) for name in layers})
     for target in settings.targets or []:
-        if not any(name == target or name.endswith(f".{target}") for name in layers):
+        if not any(_is_target(name, target, kinds) for name in layers):
             hint = did_you_mean(target, (kind.rpartition(".")[2] for kind in kinds))
             raise SettingsError(
                 f"--lora.targets: there is no linear layer {target}{hint}; there are {', '.join(kinds)}"
             )
     wanted = settings.targets or list(layers)
-    return [name for name in layers if any(name == target or name.endswith(f".{target}") for target in wanted)]
+    return [name for name in layers if any(_is_target(name, target, kinds) for target in wanted)]
+
+
+def _is_target(name: str, target: str, kinds: Collection[str]) -> bool:
+    """Whether a layer is meant: by its kind where that is one, else by its name or the last part of it."""
+    if target in kinds:
+        return _kind(name) == target
+    return name == target or name.endswith(f".{target}")
 
 
 def _refuse_high_rank(layers: dict[str, tuple[int, int]], config: Any) -> None:
@@ -213,7 +221,12 @@ def _kind(name: str) -> str:
     return ".".join(parts[numbers[-1] + 1 :]) if numbers else name
 
 
-def _peft() -> Any:
+def require_peft() -> Any:
+    """The package.
+
+    Raises:
+        MissingExtraError: where it is not installed.
+    """
     try:
         import peft
     except ImportError:

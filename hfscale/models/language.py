@@ -12,6 +12,7 @@ from hfscale.errors import ModelError
 from hfscale.files import replacing_folder
 from hfscale.models.adapters import add_adapter, modules_to_save, note_base, save_weights
 from hfscale.models.empty import empty_model
+from hfscale.models.heads import set_dropout
 from hfscale.models.locate import locate_model
 from hfscale.models.new_config import new_model_config
 from hfscale.models.quantization import (
@@ -75,9 +76,11 @@ def load_causal_model(
     lora: LoraSettings | None = None,
     quant: QuantSettings | None = None,
     empty: bool = False,
+    dropout: float | None = None,
 ) -> LanguageModel:
     """A causal language model; as `load_masked_model`. With `lora` it is frozen under an adapter (see `add_adapter`),
-    in the bits of `quant` (see `quantized_options`), and never empty.
+    in the bits of `quant` (see `quantized_options`), and never empty. `dropout` stands in for that of the named
+    model's config.
 
     Raises:
         MissingExtraError: where PEFT or bitsandbytes are needed and not installed.
@@ -85,7 +88,7 @@ def load_causal_model(
     from transformers import AutoModelForCausalLM
 
     kind, empty = settings.type or "gpt2", empty and lora is None
-    model, new = _load(settings, AutoModelForCausalLM, kind, tokenizer, max_length, seed, empty, quant)
+    model, new = _load(settings, AutoModelForCausalLM, kind, tokenizer, max_length, seed, empty, quant, dropout)
     if lora is not None:
         whole = modules_to_save(model, new, train_heads=False)
         model = add_adapter(model, lora, "CAUSAL_LM", note_base(model, settings), settings.revision, whole, seed)
@@ -145,6 +148,7 @@ def _load(
     seed: int,
     empty: bool,
     quant: QuantSettings | None = None,
+    dropout: float | None = None,
 ) -> tuple[PreTrainedModel, set[str]]:
     """A model, and the names of the weights that the named one's files don't have."""
     import torch
@@ -152,7 +156,7 @@ def _load(
     torch.manual_seed(seed)
     options = {"attn_implementation": settings.attention, "dtype": torch.float32}
     if settings.name is not None:
-        model, new = _pretrained(settings, auto, options, empty, quant)
+        model, new = _pretrained(settings, auto, options, empty, quant, dropout)
     else:
         model, new = _of_shape(settings, auto, kind, tokenizer, max_length, options, empty), set[str]()
     console.say(f"model      {settings.name or f'new {kind}'}, {model.num_parameters():,} parameters")
@@ -187,7 +191,12 @@ def _of_shape(
 
 
 def _pretrained(
-    settings: LanguageModelSettings, auto: Any, options: dict[str, Any], empty: bool, quant: QuantSettings | None
+    settings: LanguageModelSettings,
+    auto: Any,
+    options: dict[str, Any],
+    empty: bool,
+    quant: QuantSettings | None,
+    dropout: float | None,
 ) -> tuple[PreTrainedModel, set[str]]:
     from transformers import AutoConfig
 
@@ -196,10 +205,12 @@ def _pretrained(
     with plain_words(f"model {settings.name}", "give a model folder or a Hub id"), asking:
         config, trust = AutoConfig.from_pretrained(source, **where), settings.trust_remote_code
         refuse_quantized_base(config, str(settings.name))
+        if dropout is not None:
+            set_dropout(config, dropout)
         if empty:
             return empty_model(lambda: auto.from_config(config, trust_remote_code=trust, **options)), set()
         in_bits = bits_arguments(config, auto, quant, trust)
-        options |= quantized_options(in_bits)
+        options |= {"config": config, **quantized_options(in_bits)}
         model, info = auto.from_pretrained(source, use_safetensors=True, output_loading_info=True, **where, **options)
         note_quantization(model.config, in_bits)
         refuse_quantized_new(model, info["missing_keys"], str(settings.name))

@@ -62,13 +62,18 @@ def kept_whole(config: Any, model_class: Any, trust_remote_code: bool) -> list[s
     return heads + [name for name, _ in shape.named_modules() if name.rpartition(".")[2] == "pooler"]
 
 
+def is_quantized(config: Any) -> bool:
+    """Whether transformers would load the model with weights in few bits, of whatever library."""
+    return getattr(config, "quantization_config", None) is not None
+
+
 def refuse_quantized_base(config: Any, name: str) -> None:
     """Weights that lie in few bits can't be trained, nor can they be told from those that `--quant` makes.
 
     Raises:
         ModelError: naming the way out.
     """
-    if getattr(config, "quantization_config", None) is not None:
+    if is_quantized(config):
         raise ModelError(
             f"{name} holds its weights in few bits already; give the full-precision model that it was made from, with "
             "--quant.bits 4 and --lora.r 8 to train beside few bits"
@@ -132,6 +137,13 @@ def num_bytes(parameter: Any) -> int:
     for state in (getattr(parameter, "SCB", None), *_scales(getattr(parameter, "quant_state", None))):
         held += state.numel() * state.element_size() if state is not None else 0
     return held
+
+
+def moved_scales(model: Any) -> int:
+    """Bytes of the scales that LLM.int8's layers take from their weights at the first forward pass."""
+    states = [getattr(module, "state", None) for module in model.modules()]
+    scales = [getattr(state, "SCB", None) for state in states]
+    return sum(scale.numel() * scale.element_size() for scale in scales if scale is not None)
 
 
 def num_weights(parameter: Any) -> int:

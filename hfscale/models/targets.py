@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from hfscale.errors import ModelError
 from hfscale.models.document_masks import mask_arguments
@@ -39,9 +40,8 @@ def prepare_language_model(model: PreTrainedModel) -> PreTrainedModel:
     """Let `model(input_ids, position_ids, piece_ids, labels)`, all (batch, seq), return the sum of the losses.
 
     `labels` holds the token to predict at each position (already shifted for a causal model) and -100 elsewhere;
-    `piece_ids` tells documents of a sequence apart. With `per_target` the losses come one by one, (targets,), from
-    logits that are held as a whole. Without `labels` the model is called as before. Weights and their names stay as
-    they are.
+    `piece_ids` tells documents of a sequence apart. With `per_target` the losses come one by one, (targets,). Without
+    `labels` the model is called as before. Weights and their names stay as they are.
 
     Raises:
         ModelError: where the model's output is not one linear layer over its body's states, where documents that share
@@ -97,7 +97,7 @@ def attach_language_loss(model: PreTrainedModel) -> Callable[..., Tensor]:
         given = {name: value for name, value in inputs.items() if value is not None}  # as PEFT adds them
         features = features_at(positions, piece_ids, **given)
         if per_target:
-            return F.cross_entropy(output_layer()(features).float(), wanted[positions], reduction="none")
+            return cross_entropies(features, output_layer(), wanted[positions])
         return linear_cross_entropy(features, output_layer(), wanted[positions])
 
     model.base_model.register_forward_hook(read_at_targets)
@@ -131,6 +131,25 @@ def linear_cross_entropy(features: Tensor, layer: Any, targets: Tensor) -> Tenso
     return _ChunkedCrossEntropy.apply(*given, targets, dtype)  # type: ignore[no-any-return]
 
 
+def cross_entropies(features: Tensor, layer: Any, targets: Tensor) -> Tensor:
+    """(positions,) float32 cross entropies of `layer(features)` with (positions,) targets, one by one.
+
+    The logits exist for a chunk of positions at a time, and are computed once more in the backward pass: what is to be
+    done with each loss is not known before.
+    """
+
+    def losses(features: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(layer(features).float(), targets, reduction="none")
+
+    size = _positions_at_once(layer.out_features)
+    chunks = zip(features.split(size), targets.split(size), strict=True)
+    return torch.cat([checkpoint(losses, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks])
+
+
+def _positions_at_once(vocabulary: int) -> int:
+    return max(16, min(1024, 1 << (_CHUNK_ELEMENTS // vocabulary).bit_length() - 1))
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Products are computed in `dtype`; what is summed over chunks is summed in float32.
 
@@ -148,7 +167,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ]
         low: list[Any] = [None if tensor is None else tensor.to(dtype) for tensor in given]
         loss = torch.zeros((), device=targets.device)
-        size = max(16, min(1024, 1 << (_CHUNK_ELEMENTS // len(weight)).bit_length() - 1))
+        size = _positions_at_once(len(weight))
         logits = torch.empty(min(size, len(targets)), len(weight), device=targets.device)
         with torch.autocast(targets.device.type, enabled=False):
             for start in range(0, len(targets), size):

@@ -18,6 +18,7 @@ from hfscale.models.empty import empty_model
 from hfscale.models.first_token import read_first_token_only
 from hfscale.models.heads import auto_class, head_of, refuse_other_kinds, set_dropout, set_outputs, task_of
 from hfscale.models.locate import locate_model
+from hfscale.models.pretrained import pretrained_model
 from hfscale.models.quantization import (
     bits_arguments,
     note_quantization,
@@ -103,12 +104,9 @@ def load_text_classifier(
         config = AutoConfig.from_pretrained(source, **options)
         refuse_quantized_base(config, settings.name)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        had = [str(label) for _, label in sorted((config.id2label or {}).items())]
-        had_head = any(name.endswith(f"For{head_of(task)}") for name in config.architectures or [])
+        draws_head = _has_another_head(config, task, label_names)
         set_outputs(config, task, list(label_names))
-        dropout = settings.dropout if isinstance(settings, ClassifierModelSettings) else None
-        if dropout is not None and not set_dropout(config, dropout):
-            raise ModelError(f"--model.dropout has no effect: {settings.name} has no dropout; leave it out")
+        _set_dropout(config, settings)
         torch.manual_seed(seed)
         all_random = isinstance(settings, ClassifierModelSettings) and settings.random_weights
         if empty and lora is None:  # with an adapter the first process alone would know what is new
@@ -116,21 +114,14 @@ def load_text_classifier(
         elif all_random:
             model, new = _drawn(config, task, options)
         else:
-            in_bits = bits_arguments(config, auto_class(task), quant, settings.trust_remote_code)
-            model, new = _pretrained(source, config, task, options | quantized_options(in_bits))
-            note_quantization(model.config, in_bits)
-            refuse_quantized_new(model, new, settings.name)
+            model, new = _pretrained(settings, source, config, task, quant, options)
     refuse_made_up(tokenizer, settings.name)
-    if had_head and had != list(label_names) and task != "question_answering":  # a span's ends have no names
+    if draws_head:
         new |= _draw_head(model)
     _prepare_padding(model, tokenizer)
     if head_of(task) != "SequenceClassification":
         tokenizer = _for_positions(tokenizer, source, options)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise ModelError(
-            f"{settings.name}: the tokenizer has {len(tokenizer):,} tokens, the model "
-            f"{model.get_input_embeddings().num_embeddings:,}; they don't belong together"
-        )
+    _refuse_another_tokenizer(model, tokenizer, settings.name)
     if all_random:
         console.say(f"model      {settings.name}, {model.num_parameters():,} parameters, all drawn at random")
     else:
@@ -142,20 +133,38 @@ def load_text_classifier(
     return TextClassifier(model, tokenizer)
 
 
-def _pretrained(source: str, config: Any, task: Task, options: dict[str, Any]) -> tuple[Any, set[str]]:
-    """A model, and the names of the weights that its files don't have or have in another shape."""
-    import torch
+def _refuse_another_tokenizer(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise ModelError(
+            f"{name}: the tokenizer has {len(tokenizer):,} tokens, the model {known:,}; they don't belong together"
+        )
 
-    model, info = auto_class(task).from_pretrained(
-        source,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **options,
-    )
-    return model, {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
+
+def _has_another_head(config: Any, task: Task, label_names: Sequence[str]) -> bool:
+    """Whether a model's files have a head for the task, with other outputs."""
+    if task == "question_answering":  # a span's ends have no names
+        return False
+    had = [str(label) for _, label in sorted((config.id2label or {}).items())]
+    had_head = any(name.endswith(f"For{head_of(task)}") for name in config.architectures or [])
+    return had_head and had != list(label_names)
+
+
+def _set_dropout(config: Any, settings: ModelSettings) -> None:
+    dropout = settings.dropout if isinstance(settings, ClassifierModelSettings) else None
+    if dropout is not None and not set_dropout(config, dropout):
+        raise ModelError(f"--model.dropout has no effect: {settings.name} has no dropout; leave it out")
+
+
+def _pretrained(
+    settings: ModelSettings, source: str, config: Any, task: Task, quant: QuantSettings | None, options: dict[str, Any]
+) -> tuple[Any, set[str]]:
+    """A model of the settings' name, in the bits of `quant`, and the names of the weights that were drawn."""
+    in_bits = bits_arguments(config, auto_class(task), quant, settings.trust_remote_code)
+    model, new = pretrained_model(auto_class(task), source, config, options | quantized_options(in_bits))
+    note_quantization(model.config, in_bits)
+    refuse_quantized_new(model, new, settings.name)
+    return model, new
 
 
 def _drawn(config: Any, task: Task, options: dict[str, Any]) -> tuple[Any, set[str]]:

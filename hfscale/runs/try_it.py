@@ -37,11 +37,15 @@ def pipeline_command(task: str, path: Path, given: str, folder: str = "model") -
     return f"python -c {shlex.quote(code)}"
 
 
-def chat_command(path: Path, conversations: Iterable[Any]) -> str:
+def chat_command(path: Path, conversations: Iterable[Any], system: str | None = None) -> str:
     """A line for the shell that asks the model the first question of `conversations` (see
-    `hfscale.data.conversations`); an adapter has to be merged before."""
-    asked = next(message for message in json.loads(next(iter(conversations))["text"]) if message["role"] == "user")
-    given = json.dumps([asked], ensure_ascii=False)
+    `hfscale.data.conversations`), behind the `system` message that it was trained with; an adapter has to be merged
+    before."""
+    messages = json.loads(next(iter(conversations))["text"])
+    asked = messages[: [message["role"] for message in messages].index("user") + 1]
+    if system and asked[0]["role"] != "system":
+        asked = [{"role": "system", "content": system}, *asked]
+    given = json.dumps(asked, ensure_ascii=False)
     if not (path / "model" / "adapter_config.json").is_file():
         return pipeline_command("text-generation", path, given)
     merged = pipeline_command("text-generation", path, given, folder="model-merged")

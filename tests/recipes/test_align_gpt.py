@@ -31,7 +31,10 @@ def pairs() -> list[dict[str, str]]:
 
 
 def align(folder: Path, name: str, *flags: Any, **hooks: Any) -> Any:
-    write_tiny_gpt(folder / "gpt", CHATML)
+    config = write_tiny_gpt(folder / "gpt", CHATML) / "config.json"
+    config.write_text(
+        config.read_text().replace('pdrop": 0.0', 'pdrop": 0.2')
+    )  # the reference has none, and so no one
     rows = write_json(folder / "pairs.json", pairs())
     words = [ROOT / "recipes" / "align_gpt.py", "--model.name", folder / "gpt", "--data.train", rows]
     words += ["--data.validation", rows, "--data.max_length", 64, "--preference.beta", BETA, "--optim.lr", "1e-2"]
@@ -111,13 +114,19 @@ def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
     assert_one_line(align(tmp_path, "run", "--preference.beta", "0"), "--preference.beta must be greater")
 
 
-def test_new_losses_one_by_one_sum_up_to_the_one() -> None:
-    from hfscale.models import prepare_language_model
+def test_losses_one_by_one_sum_up_to_the_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the logits are computed for some positions at a time, and once more for the gradient."""
+    from hfscale.models import prepare_language_model, targets
 
+    monkeypatch.setattr(targets, "_positions_at_once", lambda vocabulary: 4)
     model = prepare_language_model(tiny_gpt(byte_tokenizer()))
     ids = torch.arange(5, 15)[None]
     inputs = {"input_ids": ids, "position_ids": torch.arange(10)[None], "piece_ids": torch.ones_like(ids)}
     labels = torch.where(torch.arange(10) % 3 == 0, -100, ids.roll(-1))
     one_by_one = model(**inputs, labels=labels, per_target=True)
     assert one_by_one.shape == (6,)
-    torch.testing.assert_close(one_by_one.sum(), model(**inputs, labels=labels))
+    whole = model(**inputs, labels=labels)
+    torch.testing.assert_close(one_by_one.sum(), whole)
+    grads = [torch.autograd.grad(loss, list(model.parameters())) for loss in (one_by_one.sum(), whole)]
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
+from hfscale.cli import main
 from hfscale.data import ChatFormat
 from hfscale.schemas import ConversationSettings
 from tests.support.chat import CHATML, questions, write_json, write_tiny_gpt
@@ -68,6 +70,23 @@ def held_out_loss(found: dict[str, Any], folder: Path) -> float:
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(ids)[1:].long(), reduction="none")
         losses.append(loss[torch.tensor(learned)[1:]])
     return float(torch.cat(losses).mean())
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
+def test_merged_it_is_a_model_to_ask(tmp_path: Path, capsys: Any) -> None:
+    """Compared on held-out sequences, at most as many as wanted; its card asks as it was taught."""
+    trained = finetune(tmp_path, "run", "--lora.r", 4, "--data.system", "Be short.", "--data.pack", "false")
+    assert trained.returncode == 0, trained.stderr
+    assert f"hfscale export {tmp_path}/run --merge && python -c" in trained.stdout
+    capsys.readouterr()
+    main(["export", str(tmp_path / "run"), "--merge", "--examples", "5", "--batch_size", "2"])
+    assert "(4 validation sequences of rows.json)" in capsys.readouterr().out
+    merged = tmp_path / "run" / "model-merged"
+    assert '[{"role": "system", "content": "Be short."}, {"role"' in (merged / "README.md").read_text()
+    ends = json.loads((merged / "generation_config.json").read_text())["eos_token_id"]
+    assert ends[0] == AutoTokenizer.from_pretrained(merged).convert_tokens_to_ids("<|stop|>")
+    refused = finetune(tmp_path, "again", "--model.name", tmp_path / "run")
+    assert refused.returncode == 2 and "hfscale export --merge" in refused.stderr
 
 
 def test_quantized_weights_need_an_adapter(tmp_path: Path) -> None:

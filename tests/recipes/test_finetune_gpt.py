@@ -85,6 +85,22 @@ def test_mistakes_end_in_one_line(tmp_path: Path, flags: list[str], parts: list[
     assert_one_line(finetune(tmp_path, *flags), *parts)
 
 
+def test_questions_are_those_that_leave_room(tmp_path: Path) -> None:
+    """Longer ones are passed over, as they are left out of the loss, and `exact_match` is always measured."""
+    long = [{"instruction": "Colour? " * 20, "output": "green"}] * 2
+    write_tiny_gpt(tmp_path / "gpt")
+    held_out = write_json(tmp_path / "held_out.json", [*long, *questions()])
+    flags = ["--data.template", "alpaca", "--data.validation", held_out, "--train.best_metric", "exact_match"]
+    flags += ["--train.max_steps", 2, "--train.eval_steps", 1, "--answers.number", 2, "--answers.max_new_tokens", 4]
+    flags += ["--data.max_length", 128]
+    finished = finetune(tmp_path, *flags, "--data.system", "Be short.")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "answer     'Colour? grass' -> " in finished.stdout and "'Colour? Colour?" not in finished.stdout
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert '[{"role": "system", "content": "Be short."}, {"role": "user", "content": TEXT}]' in card
+    assert '{"role": "system", "content": "Be short."}, {"role": "user"' in finished.stdout.splitlines()[-1]
+
+
 def test_a_model_has_to_be_named(tmp_path: Path) -> None:
     rows = write_json(tmp_path / "rows.json", questions())
     assert_one_line(warm_run(RECIPE, "--data.train", rows), "--model.name is missing")

@@ -79,7 +79,6 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: Any) -> None:
     assert "--base has no effect without --merge" in mistake(capsys, model, "--bits", 4, "--base", model)
     assert "torch.onnx.export" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
     assert "llama.cpp" in mistake(capsys, model, "--bits", 4, "--format", "gguf")
-    assert "hfscale writes no onnx" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
     assert "--tolerance must be a number" in mistake(capsys, model, "--bits", 4, "--tolerance", "nan")
     assert "exists already" in mistake(capsys, model, "--bits", 4, "--output", model)
     assert "its folder doesn't exist" in mistake(capsys, model, "--bits", 4, "--output", tmp_path / "a" / "b")
@@ -89,7 +88,9 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: Any) -> None:
     assert "holds its weights in few bits already" in mistake(capsys, few, "--bits", 8)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"architectures": ["BertForImageClassification"]}))
-    assert "holds a BertForImageClassification; what can be exported" in mistake(capsys, model, "--bits", 4)
+    assert "holds a BertForImageClassification; what can be exported" in mistake(
+        capsys, model, "--bits", 4, "--output", tmp_path / "new"
+    )
 
 
 def language_run(kind: str, folder: Path, tiny_model: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hfscale.data import ChatFormat, PackedTrainBatches, answer_tokens, load_preferences, pair_preferences
-from hfscale.errors import DataError
+from hfscale.errors import DataError, ModelError
 from hfscale.schemas import PairSettings
 from tests.support.chat import CHATML, byte_tokenizer, write_json
 
@@ -35,6 +35,7 @@ def read(path: Path, rows: list[Any], **changed: Any) -> list[tuple[Any, Any]]:
         {"prompt": [ASKED], "chosen": "green", "rejected": "red"},
         {"prompt": "Colour?", "chosen": [GREEN], "rejected": [RED]},
         {"prompt": "Colour?", "chosen": [ASKED, GREEN], "rejected": [ASKED, RED]},
+        {"prompt": [ASKED], "chosen": [ASKED, GREEN], "rejected": [ASKED, RED]},
         {"chosen": [ASKED, GREEN], "rejected": [ASKED, RED]},
     ],
 )
@@ -77,3 +78,47 @@ def test_the_last_answers_are_compared(tmp_path: Path, capsys: Any) -> None:
         assert text.count("<|start|>") == 4 and "Hello!" in text
     second = inputs["piece_ids"] == 2
     assert inputs["position_ids"][second].tolist() == list(range(int(second.sum())))
+
+
+def test_pairs_of_one_prompt_stand_on_one_side(tmp_path: Path, capsys: Any) -> None:
+    rows = [
+        {"prompt": f"Question {number}?", "chosen": f"good {answer}", "rejected": "bad"}
+        for number in range(20)
+        for answer in range(4)
+    ]
+    path = write_json(tmp_path / "rows.json", rows)
+    split = load_preferences(settings(path, validation_fraction=0.2))
+    assert split.validation is not None
+    train, held_out = (set(table["prompt"]) for table in split)
+    assert held_out and not train & held_out
+    assert len(split.validation) == 4 * len(held_out)
+    write_json(tmp_path / "other.json", [{**rows[0], "chosen": "another answer"}])
+    load_preferences(settings(path, validation=str(tmp_path / "other.json"), validation_fraction=None))
+    assert "4 of 80 training preferences also stand in the validation text" in capsys.readouterr().err
+
+
+def test_pairs_that_are_written_alike_are_left_out(tmp_path: Path, capsys: Any) -> None:
+    chat = ChatFormat(byte_tokenizer(CHATML.replace("m.content", "m.content|trim")), PairSettings(train="x"))
+    rows = [{"prompt": "Colour?", "chosen": "green", "rejected": each} for each in ("green\n", "red")]
+    given = settings(write_json(tmp_path / "rows.json", rows))
+    assert len(pair_preferences(load_preferences(given), chat, given)[0]) == 1
+    assert "left out: 1 of 2 pairs are longer than --data.max_length 128, or written alike" in capsys.readouterr().err
+
+
+def test_earlier_turns_may_be_written_otherwise(tmp_path: Path) -> None:
+    """As by templates that keep what a model thought in the last turn alone: that one is what is compared."""
+    thinks = CHATML.replace(
+        "m.content", "('<think></think>' if loop.last and m.role == 'assistant' else '') + m.content"
+    )
+    chat = ChatFormat(byte_tokenizer(thinks), PairSettings(train="x"))
+    ids, learned = chat.encode_last([*EARLIER, ASKED, GREEN])
+    assert chat.decode(ids[learned].tolist()) == "<think></think>green"
+    with pytest.raises(ModelError, match="give conversations of one answer each"):
+        chat.encode([*EARLIER, ASKED, GREEN])
+
+
+def test_too_few_pairs_get_the_right_advice(tmp_path: Path) -> None:
+    given = settings(write_json(tmp_path / "rows.json", [{"prompt": "?", "chosen": "a", "rejected": "b"}]))
+    train, _ = pair_preferences(load_preferences(given), ChatFormat(byte_tokenizer(CHATML), given), given)
+    with pytest.raises(DataError, match=r"give more, or --train\.global_batch_size 1 at most"):
+        PackedTrainBatches(train, answer_tokens, pad_token_id=1, seed=0, global_batch_size=2, micro_batch_size=2)

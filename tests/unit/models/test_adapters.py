@@ -153,6 +153,14 @@ def test_targets_are_the_only_layers_adapted(folders: dict[str, Path]) -> None:
     assert len(adapted) == 2 and all(".query." in name for name in adapted)
 
 
+def test_a_kind_that_is_the_end_of_another_is_chosen_alone(folders: dict[str, Path]) -> None:
+    model = load(folders["bert"], r=4, targets=["output.dense"]).model
+    adapted = {
+        name.removesuffix(".lora_A") for name, _ in model.named_modules() if name.endswith("output.dense.lora_A")
+    }
+    assert adapted and not any("attention" in name for name in adapted)
+
+
 def test_a_rank_larger_than_a_layer_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(SettingsError, match=r"--lora.r 33 is more than layer .* can have, 32"):
         load(folders["bert"], r=33)

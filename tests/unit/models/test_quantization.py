@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hfscale.errors import ModelError
 from hfscale.models import load_text_classifier, save_text_classifier
-from hfscale.models.quantization import bits_arguments, num_bytes, num_weights, quantized_options
+from hfscale.models.quantization import bits_arguments, moved_scales, num_bytes, num_weights, quantized_options
 from hfscale.schemas import LoraSettings, ModelSettings, OptimSettings, QuantSettings, check_quant
 from hfscale.training import build_optimizer
 from hfscale.training.state import load_optimizer_state, optimizer_state
@@ -98,6 +98,14 @@ def test_sizes_have_the_scales(folders: dict[str, Path]) -> None:  # noqa: F811
         held[double] = sum(map(num_bytes, packed))
         assert held[double] > sum(each.numel() for each in packed)
     assert held[True] != held[False]
+
+
+def test_scales_that_a_forward_pass_has_moved_are_counted(folders: dict[str, Path]) -> None:  # noqa: F811
+    model = load(folders["bert"], 8).model
+    before = sum(map(num_bytes, model.parameters())) + moved_scales(model)
+    logits(model.eval())
+    assert moved_scales(model) > 0
+    assert sum(map(num_bytes, model.parameters())) + moved_scales(model) == before
 
 
 @pytest.mark.parametrize(
