@@ -160,9 +160,17 @@ def _scales(state: Any) -> list[Any]:
 
 
 def require_bitsandbytes() -> None:
+    """Import it, with its switches set as everything here needs them.
+
+    Raises:
+        MissingExtraError: where it is not installed.
+    """
     try:
-        import bitsandbytes  # noqa: F401
+        from bitsandbytes.nn import modules
     except ImportError:
         raise MissingExtraError("quantization needs bitsandbytes: pip install 'hfscale[quant]'") from None
+    # On a CPU with AVX512-BF16 an evaluation packs 4-bit weights anew, computes in bfloat16, fails on small layers, and
+    # leaves the weights packed: training goes on without a gradient through them.
+    modules.has_avx512bf16 = lambda: False  # pyright: ignore[reportPrivateImportUsage]
     # It would say at every layer and call that it casts to half precision.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

@@ -88,6 +88,22 @@ def test_four_bits_compute_in_float32_on_a_cpu(folders: dict[str, Path]) -> None
     assert types == {torch.bfloat16 if torch.cuda.is_available() else torch.float32}
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_an_evaluation_leaves_the_gradient_as_it_was(folders: dict[str, Path], bits: int) -> None:  # noqa: F811
+    """bitsandbytes has faster kernels for evaluation on some CPUs, which know no gradient, and would stay in use."""
+    model: Any = load(folders["bert"], bits, **({} if bits == 8 else {"double": False})).model
+    gradients = []
+    for _ in range(2):
+        torch.manual_seed(0)  # for dropout
+        model.train()(input_ids=torch.arange(5, 17).view(2, 6)).logits.sum().backward()
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        gradients.append([weight.grad.clone() for weight in trained if weight.grad is not None])
+        model.zero_grad()
+        with torch.no_grad():
+            logits(model.eval())
+    assert all(torch.allclose(after, before, atol=1e-6) for before, after in zip(*gradients, strict=True))
+
+
 def test_sizes_have_the_scales(folders: dict[str, Path]) -> None:  # noqa: F811
     """`get_memory_footprint` finds nf4 and nf4 with double quantization equally large."""
     held = {}
