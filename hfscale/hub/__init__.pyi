@@ -6,3 +6,4 @@ from .language_card import chat_model_card as chat_model_card
 from .language_card import chat_usage as chat_usage
 from .language_card import language_model_card as language_model_card
 from .language_card import preference_model_card as preference_model_card
+from .seq2seq_card import seq2seq_model_card as seq2seq_model_card

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hfscale.errors import MissingExtraError, ModelError
+from hfscale.models.heads import heads_of
 from hfscale.schemas import QuantSettings
 
 _NOTE = "hfscale_quantization"  # in config.json of an adapter: how its base was held
@@ -57,9 +58,7 @@ def kept_whole(config: Any, model_class: Any, trust_remote_code: bool) -> list[s
 
     with torch.device("meta"):
         shape: Any = model_class.from_config(config, trust_remote_code=trust_remote_code)
-    prefix = shape.base_model_prefix
-    heads = [name for name, _ in shape.named_children() if name != prefix]
-    return heads + [name for name, _ in shape.named_modules() if name.rpartition(".")[2] == "pooler"]
+    return heads_of(shape) + [name for name, _ in shape.named_modules() if name.rpartition(".")[2] == "pooler"]
 
 
 def is_quantized(config: Any) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hfscale.models.adapters import adapter_config, heads_of, linear_layers
+from hfscale.models.adapters import adapter_config, linear_layers
+from hfscale.models.heads import heads_of
 from hfscale.schemas import LoraSettings
 
 
