@@ -1,4 +1,4 @@
-"""A Llama of 1.1 billion weights fine-tuned in four bits by the recipe: its peak memory beside what `hfscale plan` says.
+"""A Llama of 1.1 billion weights fine-tuned in four bits by the recipe: its peak memory beside that of `hfscale plan`.
 
     python benchmarks/qlora_memory.py --folder runs/qlora_memory
 
@@ -99,7 +99,9 @@ def main() -> None:
     planned = run([sys.executable, "-m", "hfscale", "plan", *recipe, "--gpu", args.gpu])
     print(planned)
     peak, seconds = result["peak_memory_bytes"] / 2**30, result["train_seconds"] / result["steps"]
-    print(f"measured peak: {peak:.2f} GiB, {result['num_trained_parameters']:,} weights trained, {seconds:.1f} s a step")
+    print(
+        f"measured peak: {peak:.2f} GiB, {result['num_trained_parameters']:,} weights trained, {seconds:.1f} s a step"
+    )
 
 
 if __name__ == "__main__":

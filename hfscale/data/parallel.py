@@ -26,7 +26,9 @@ def parallel_rows(paths: tuple[Path, ...], columns: tuple[str, ...], settings: S
         ended = [path for path, text in zip(paths, texts, strict=True) if text is None]
         if ended:
             others = ", ".join(str(path) for path in paths if path not in ended)
-            raise DataError(f"{ended[0]} ends before line {number}, which {others} has: their lines don't belong together")
+            raise DataError(
+                f"{ended[0]} ends before line {number}, which {others} has: their lines don't belong together"
+            )
         yield Row(f"{paths[0]} line {number}", dict(zip(columns, texts, strict=True)))
 
 

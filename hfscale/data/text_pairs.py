@@ -114,7 +114,9 @@ def _without_long(encoded: Dataset, settings: TextPairSettings, is_training: boo
     which = "training" if is_training else "held-out"
     num_cut = sum(encoded["is_cut"])
     if num_cut:
-        console.say(f"data       {num_cut:,} of {len(encoded):,} {which} texts were cut at {settings.max_length} tokens")
+        console.say(
+            f"data       {num_cut:,} of {len(encoded):,} {which} texts were cut at {settings.max_length} tokens"
+        )
     is_long = np.asarray(encoded["is_long"][:])
     if is_training and is_long.any():
         number, all_pairs = int(is_long.sum()), len(encoded)

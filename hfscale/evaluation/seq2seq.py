@@ -60,9 +60,7 @@ def score_seq2seq(
     return metrics | score_targets(accelerator, trained, batches_of(table), seq2seq.model.config)
 
 
-def score_targets(
-    accelerator: Accelerator, model: torch.nn.Module, batches: HeldOut, config: Any
-) -> dict[str, float]:
+def score_targets(accelerator: Accelerator, model: torch.nn.Module, batches: HeldOut, config: Any) -> dict[str, float]:
     """`loss` per token to be written, without smoothing, and its `perplexity`; of all processes.
 
     Leaves the model in eval mode.

@@ -21,7 +21,9 @@ def seq2seq_model_card(config: Any, result: dict[str, Any]) -> str:
     metadata: dict[str, Any] = {"library_name": library, "pipeline_tag": config.task, "tags": ["hfscale"]}
     if config.model.name and not is_local(config.model.name):
         metadata["base_model"] = config.model.name
-    made = last_part(config.model.name) if config.model.name else f"A {config.model.type or 'marian'} from random weights"
+    made = (
+        last_part(config.model.name) if config.model.name else f"A {config.model.type or 'marian'} from random weights"
+    )
     return (
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
         f"# {made}, {config.task} learned from {last_part(config.data.train)}\n\n"

@@ -95,17 +95,26 @@ def refuse_quantized_new(model: Any, new: Collection[str], name: str) -> None:
 
 @contextlib.contextmanager
 def rows_apart(model: Any) -> Generator[None]:
-    """Each row of a batch goes through the model as if it were alone, but for rounding: LLM.int8 chooses by all rows
-    together which columns it keeps whole, and here chooses none."""
-    layers = [module.state for module in model.modules() if hasattr(getattr(module, "state", None), "threshold")]
-    thresholds = [state.threshold for state in layers]
-    for state in layers:
+    """Each row of a batch goes through the model as if it were alone, but for rounding in float32: LLM.int8 chooses by
+    all rows together which columns it keeps whole, and here chooses none; 4-bit weights are multiplied in bfloat16 on
+    a GPU, which would round off what is to be seen."""
+    import torch
+
+    states = [module.state for module in model.modules() if hasattr(getattr(module, "state", None), "threshold")]
+    layers = [module for module in model.modules() if hasattr(module, "compute_dtype")]
+    thresholds = [state.threshold for state in states]
+    types = [layer.compute_dtype for layer in layers]
+    for state in states:
         state.threshold = 0.0
+    for layer in layers:
+        layer.compute_dtype = torch.float32
     try:
         yield
     finally:
-        for state, threshold in zip(layers, thresholds, strict=True):
+        for state, threshold in zip(states, thresholds, strict=True):
             state.threshold = threshold
+        for layer, dtype in zip(layers, types, strict=True):
+            layer.compute_dtype = dtype
 
 
 def note_quantization(config: Any, arguments: dict[str, Any] | None) -> None:

@@ -31,7 +31,11 @@ def seq2seq_loss(config: Any, label_smoothing: float = 0.0) -> LossFn:
         read = shifted(labels, config.decoder_start_token_id, config.pad_token_id)
         logits = model(**given, decoder_input_ids=read, use_cache=False).logits.float()
         loss = F.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL, reduction="sum", label_smoothing=label_smoothing
+            logits.flatten(0, 1),
+            labels.flatten(),
+            ignore_index=NO_LABEL,
+            reduction="sum",
+            label_smoothing=label_smoothing,
         )
         return loss, int((labels != NO_LABEL).sum())
 
