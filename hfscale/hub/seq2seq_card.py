@@ -28,11 +28,12 @@ def seq2seq_model_card(config: Any, result: dict[str, Any]) -> str:
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
         f"# {made}, {config.task} learned from {last_part(config.data.train)}\n\n"
         f"## Results\n\n{_results(config, result)}\n\n## Training\n\n"
-        f"{about_adapter(config, result)}{result['num_examples']['train']:,} pairs of at most {config.data.max_length} "
-        f"and {config.data.target_length} tokens; {result['steps']:,} steps of {config.train.global_batch_size} pairs "
-        f"({result['epochs']:.2f} epochs), {config.optim.name} at a peak learning rate of {config.optim.lr}, "
-        f"{config.optim.schedule} schedule, label smoothing {config.label_smoothing}, seed {config.train.seed}; "
-        f"{time_and_changes(result)}\n\n## Use\n\n{_usage(config)}"
+        f"{about_adapter(config, result)}{result['num_examples']['train']:,} pairs of at most "
+        f"{config.data.max_length} and {config.data.target_length} tokens; {result['steps']:,} steps of "
+        f"{config.train.global_batch_size} pairs ({result['epochs']:.2f} epochs), {config.optim.name} at a peak "
+        f"learning rate of {config.optim.lr}, {config.optim.schedule} schedule, label smoothing "
+        f"{config.label_smoothing}, seed {config.train.seed}; {time_and_changes(result)}\n\n"
+        f"## Use\n\n{_usage(config)}"
     )
 
 

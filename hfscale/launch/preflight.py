@@ -118,6 +118,7 @@ def predicted_bytes(
         autocast=workload.precision == "bf16",
         lora=workload.lora,
         bits=workload.bits,
+        kept="fp32" if workload.bits and workload.precision == "bf16" else None,
         checkpointing=checkpointing,
         device=device,
     )

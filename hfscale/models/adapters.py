@@ -16,7 +16,7 @@ from hfscale import console
 from hfscale.errors import MissingExtraError, ModelError, SettingsError, did_you_mean
 from hfscale.models.builtin import origin_of
 from hfscale.models.heads import heads_of
-from hfscale.models.quantization import moved_scales, num_bytes, num_weights, save_config
+from hfscale.models.quantization import moved_scales, num_bytes, num_weights, quieten_bitsandbytes, save_config
 from hfscale.schemas import LoraSettings, ModelSettings
 
 if TYPE_CHECKING:
@@ -222,6 +222,7 @@ def require_peft() -> Any:
     Raises:
         MissingExtraError: where it is not installed.
     """
+    quieten_bitsandbytes()
     try:
         import peft
     except ImportError:
