@@ -90,6 +90,7 @@ def compare(accelerator: Accelerator, before: tuple[str, Any], after: tuple[str,
                 break
     scores = [inputs.score(model) for model in models] if inputs.score else []
     metric = next(iter(scores[0].metrics)) if scores else None
+    before_and_after = [score.metrics[metric] if metric else None for score in scores] or [None, None]
     return Comparison(
         before[0],
         after[0],
@@ -98,7 +99,8 @@ def compare(accelerator: Accelerator, before: tuple[str, Any], after: tuple[str,
         largest_logit,
         math.sqrt(difference_squares / squares) if squares else math.sqrt(difference_squares),
         metric,
-        *((score.metrics[metric] for score in scores) if metric else (None, None)),
+        before_and_after[0],
+        before_and_after[1],
         standard_error(scores[1].spread - scores[0].spread) if scores else None,
     )
 

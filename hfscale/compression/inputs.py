@@ -60,10 +60,18 @@ class Inputs(NamedTuple):
     """None for made-up inputs, which have no right answers."""
 
 
+class _Rows(NamedTuple):
+    description: str
+    batches: Iterable[Batch]
+    answer: Callable[[Any], Any]
+    """Of a model: what `hfscale.evaluation` knows of it row by row."""
+
+
 def find_inputs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> Inputs:
-    """As `run_inputs`; where they can't be read, the reason is said, and token ids are drawn."""
+    """As `run_inputs`, with the metric that chose the run's best step as the main one; where they can't be read, the
+    reason is said, and token ids are drawn."""
     try:
-        return run_inputs(accelerator, saved, tokenizer, settings)
+        return run_inputs(accelerator, saved, tokenizer, settings, best_metric(saved))
     except DataError as error:
         made_up = _made_up(saved.config)
         console.warn(
@@ -73,8 +81,18 @@ def find_inputs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, set
         return made_up
 
 
-def run_inputs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> Inputs:
+def best_metric(saved: SavedModel) -> str | None:
+    """The one that chose the run's best step; None where that was the task's own main one."""
+    return (saved.run.get("train") or {}).get("best_metric")
+
+
+def run_inputs(
+    accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled, metric: str | None = None
+) -> Inputs:
     """The run's validation examples, evenly drawn where there are more than the settings want.
+
+    Args:
+        metric: the one that comes first; by default the task's own main one.
 
     Raises:
         DataError: where they can't be read, or there are none.
@@ -86,12 +104,13 @@ def run_inputs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, sett
     finders = {"causal": _packed, "masked": _packed, "image": _pictures}
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # how many are trained on matters to nobody here
-            return finders.get(saved.kind, _labelled)(accelerator, saved, tokenizer, settings)
+            found = finders.get(saved.kind, _labelled)(accelerator, saved, tokenizer, settings)
+            return Inputs(found.description, found.batches, partial(_score, found.answer, metric))
     except (HfscaleError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(" ".join(str(error).split())) from None
 
 
-def _pictures(accelerator: Accelerator, saved: SavedModel, _tokenizer: Any, settings: Sampled) -> Inputs:
+def _pictures(accelerator: Accelerator, saved: SavedModel, _tokenizer: Any, settings: Sampled) -> _Rows:
     told = ImageDataSettings(**saved.run["data"])
     images = data.load_image_splits(told).validation
     if images is None:
@@ -105,15 +124,15 @@ def _pictures(accelerator: Accelerator, saved: SavedModel, _tokenizer: Any, sett
     channels: dict[str, Any] = {"mean": processor.image_mean, "std": processor.image_std}
     batches = data.ImageEvalBatches(images, batch_size=settings.batch_size, **channels)
 
-    def score(model: Any) -> Any:
+    def answer(model: Any) -> Any:
         table: Any = images
         return evaluation.classifier_answers(accelerator, model, batches, table, images.classes)
 
     name = last_part(told.validation or told.train)
-    return Inputs(f"{len(images):,} validation images of {name}", batches, _scored(score, saved.run))
+    return _Rows(f"{len(images):,} validation images of {name}", batches, answer)
 
 
-def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> Inputs:
+def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> _Rows:
     kind: Any = saved.kind
     told = DataSettings(**saved.run["data"])
     table = data.load_splits(told, kind).validation
@@ -129,14 +148,14 @@ def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, setti
     padding = {"pad_token_id": tokenizer.pad_token_id, "padding_side": tokenizer.padding_side}
     batches = data.EvalBatches(encoded, batch_size=settings.batch_size, **padding)
 
-    def score(model: Any) -> Any:
+    def answer(model: Any) -> Any:
         return evaluation.classifier_answers(accelerator, model, batches, encoded, labels)
 
     name = last_part(told.validation or told.train)
-    return Inputs(f"{len(table):,} validation examples of {name}", batches, _scored(score, saved.run))
+    return _Rows(f"{len(table):,} validation examples of {name}", batches, answer)
 
 
-def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> Inputs:
+def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> _Rows:
     held_out, objective, name = (_chat if saved.is_chat else _text)(saved, tokenizer)
     size = min(settings.batch_size, settings.examples, max(1, len(held_out) // _BATCHES))
     every = data.PackedEvalBatches(held_out, objective, pad_token_id=tokenizer.pad_token_id, batch_size=size)
@@ -144,14 +163,14 @@ def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, setting
     drawn = set(np.linspace(0, count - 1, min(count, settings.examples // size)).astype(int).tolist())
     batches = [batch for number, batch in enumerate(every) if number in drawn]
 
-    def score(model: Any) -> Any:
+    def answer(model: Any) -> Any:
         if "forward" not in vars(model):
             attach_language_loss(model)
         return evaluation.language_losses(accelerator, model, batches, held_out.tokens_per_byte)
 
     shown = sum(batch.num_examples for batch in batches)
     description = f"{shown:,} validation sequences of {last_part(name)}"
-    return Inputs(description, batches, _scored(score, saved.run))
+    return _Rows(description, batches, answer)
 
 
 def _text(saved: SavedModel, tokenizer: Any) -> tuple[Any, Any, str]:
@@ -194,12 +213,8 @@ def _made_up(config: Any) -> Inputs:
     return Inputs(f"{_SYNTHETIC} made-up sequences of {length} random token ids", [batch], None)
 
 
-def _scored(answer: Callable[[Any], Any], run: dict[str, Any]) -> Score:
-    """The metric that chose the run's best step first."""
-    return partial(_score, answer, (run.get("train") or {}).get("best_metric"))
-
-
 def _score(answer: Callable[[Any], Any], main: str | None, model: Any) -> Scored:
+    """Of what a model answers: the metric `main` first, where there is such a one."""
     outcome = answer(model)
     values = outcome.metrics()
     values = {**({main: values[main]} if main in values else {}), **values}

@@ -88,6 +88,7 @@ def model_class_of(kind: Kind) -> Any:
     """transformers' auto class of a kind."""
     import transformers
 
+    assert kind != "image"
     if kind == "causal":
         return transformers.AutoModelForCausalLM
     return transformers.AutoModelForMaskedLM if kind == "masked" else auto_class(kind)

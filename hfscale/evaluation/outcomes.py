@@ -22,6 +22,9 @@ class Answers(NamedTuple):
     right: Any
     num_labels: int
     loss: float
+    """The mean of all targets."""
+    losses: np.ndarray | None = None
+    """(rows,) means of each; None where rows were cut up before they were read."""
 
     @property
     def num_rows(self) -> int:
@@ -32,9 +35,9 @@ class Answers(NamedTuple):
         return {**compute_metrics(self.task, self.given, self.right, self.num_labels), "loss": self.loss}
 
     def metric_of(self, name: str, rows: np.ndarray) -> float:
-        """One of them on these rows alone; NaN for the loss, which isn't known row by row."""
+        """One of them on these rows alone; NaN for a loss that isn't known row by row."""
         if name == "loss":
-            return math.nan
+            return math.nan if self.losses is None else float(self.losses[rows].mean())
         return one_metric(self.task, name, _taken(self.given, rows), _taken(self.right, rows), self.num_labels)
 
 

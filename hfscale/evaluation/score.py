@@ -105,8 +105,11 @@ def classifier_answers(
 def _answers(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> Answers:
     task = labels.task
     logits, targets = predict_logits(accelerator, model, batches), np.asarray(table["labels"])
-    loss = float(loss_sum(task, torch.from_numpy(logits), torch.from_numpy(targets))) / targets.size
-    return Answers(task, decode(task, logits), targets, logits.shape[-1], loss)
+    outputs, wanted = torch.from_numpy(logits), torch.from_numpy(targets)
+    loss = float(loss_sum(task, outputs, wanted)) / targets.size
+    rows = (float(loss_sum(task, outputs[row : row + 1], wanted[row : row + 1])) for row in range(len(targets)))
+    losses = np.fromiter(rows, np.float64, len(targets)) / (targets.size / len(targets))
+    return Answers(task, decode(task, logits), targets, logits.shape[-1], loss, losses)
 
 
 def _word_answers(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> Answers:

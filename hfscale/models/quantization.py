@@ -165,12 +165,14 @@ def require_bitsandbytes() -> None:
     Raises:
         MissingExtraError: where it is not installed.
     """
+    # It would say that a package could make it faster, at every start.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         from bitsandbytes.nn import modules
     except ImportError:
         raise MissingExtraError("quantization needs bitsandbytes: pip install 'hfscale[quant]'") from None
-    # On a CPU with AVX512-BF16 an evaluation packs 4-bit weights anew, computes in bfloat16, fails on small layers, and
-    # leaves the weights packed: training goes on without a gradient through them.
+    # On a CPU with AVX512-BF16 an evaluation packs 4-bit weights anew, computes in bfloat16, fails on small layers,
+    # and leaves the weights packed: training goes on without a gradient through them.
     modules.has_avx512bf16 = lambda: False  # pyright: ignore[reportPrivateImportUsage]
     # It would say at every layer and call that it casts to half precision.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
