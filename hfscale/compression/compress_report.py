@@ -65,9 +65,9 @@ def sentences(found: Comparisons) -> list[tuple[str, str]]:
     turns = "all by turns" if found.side_by_side else "one model after the other, for together they have no room"
     rows = [
         ("measured", f"{found.inputs}; {found.place}; each model in a process of its own"),
-        ("columns", "memory: what the process grew by with the model loaded and run, and at most; ms: one example "
-         f"alone, {timed.num_singles} of them; examples/s: {timed.num_batches} batches, {turns}; change: "
-         f"points of {_unit(found)} from full, ± standard error"),
+        ("columns", "held, peak: MiB that the process grew by with the model loaded and run, and at most on the way; "
+         f"ms: one example alone, {timed.num_singles} of them; examples/s: {timed.num_batches} batches, {turns}; "
+         f"points: of {_unit(found)}, from full, ± standard error"),
     ]  # fmt: skip
     said: dict[str, list[str]] = {}
     for rule, choice, _ in found.recommended:

@@ -7,9 +7,10 @@ import multiprocessing
 import time
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from hfscale.compression.measuring import Job, Measured, serve
 
@@ -33,7 +34,9 @@ class Worker:
     """A process with a model. Use as a context manager."""
 
     def __init__(self, job: Job) -> None:
-        context = multiprocessing.get_context("spawn")  # CUDA doesn't survive a fork
+        context: Any = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
+        if context.get_start_method() == "forkserver":  # imports once for all; CUDA would not survive the fork
+            context.set_forkserver_preload(["hfscale.compression.measuring"])
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, job), daemon=True)
         self._process.start()
