@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hfscale.compression.choosing import Choice
 from hfscale.compression.compress_report import mib, within_words
@@ -10,6 +11,8 @@ from hfscale.compression.compressing import Comparisons
 from hfscale.training.best import LOWER_IS_BETTER
 
 _MARKERS = "osD^vP*Xph<>"
+_INCHES, _INCHES_PER_LETTER, _INCHES_OF_MARKER = 10.0, 0.065, 0.55
+_LONGEST = 40  # letters of a folder's name
 _WIDE = 6.0  # times as much: then the axis is logarithmic
 
 
@@ -19,7 +22,7 @@ def draw(found: Comparisons, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = Figure(figsize=(_INCHES, 5), layout="constrained")
     FigureCanvasAgg(figure)
     size, latency = figure.subplots(1, 2, sharey=True)
     name, before = found.full.metric
@@ -45,9 +48,15 @@ def draw(found: Comparisons, path: Path) -> None:
     size.set_ylabel(f"{name}, {better}")
     figure.suptitle(f"{found.model}: {found.inputs}", fontsize=11)
     note = f"grey: {within_words(found)}; bars: two standard errors of the change from full"
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8.5, frameon=False, title=note,
+    figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles), fontsize=8.5, frameon=False, title=note,
                   title_fontsize=8.5)  # fmt: skip
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
+
+
+def _columns(handles: list[Any]) -> int:
+    """How many entries of the legend have room beside each other."""
+    inches = _INCHES_PER_LETTER * max(len(handle.get_label()) for handle in handles) + _INCHES_OF_MARKER
+    return max(1, int(_INCHES // inches))
 
 
 def _mib(choice: Choice) -> float | None:
@@ -64,7 +73,8 @@ def _error(choice: Choice, before: float, name: str) -> float | None:
 def _label(choice: Choice) -> str:
     assert choice.timed
     size = "" if choice.disk_bytes is None else f"{mib(choice.disk_bytes)} MiB, "
-    return f"{choice.name}: {size}{choice.timed.latency_median_ms:,.3g} ms"
+    name = choice.name if len(choice.name) <= _LONGEST else f"{choice.name[: _LONGEST - 3]}..."
+    return f"{name}: {size}{choice.timed.latency_median_ms:,.3g} ms"
 
 
 def _scale(axes: object, values: list[float | None]) -> None:

@@ -20,7 +20,7 @@ def columns(found: Comparisons) -> list[str]:
         "ms p95",
         "examples/s",
         name,
-        "change",
+        "points",
         "note",
     ]
 
@@ -67,7 +67,7 @@ def sentences(found: Comparisons) -> list[tuple[str, str]]:
         ("measured", f"{found.inputs}; {found.place}; each model in a process of its own"),
         ("columns", "held, peak: MiB that the process grew by with the model loaded and run, and at most on the way; "
          f"ms: one example alone, {timed.num_singles} of them; examples/s: {timed.num_batches} batches, {turns}; "
-         f"points: of {_unit(found)}, from full, ± standard error"),
+         f"points: of {_unit(found)}, from full, ± standard error (0.0: no answer differs)"),
     ]  # fmt: skip
     said: dict[str, list[str]] = {}
     for rule, choice, _ in found.recommended:
@@ -89,7 +89,7 @@ def _advice(found: Comparisons, choice: Choice, rule: str, line: str | None) -> 
     elif choice.points_error is None:
         doubt = "; these rows are too few to say how sure that is"
     rows = [("take", f"{choice.name}: {within} ({change(choice)} points on {found.inputs}{doubt})")]
-    return [*rows, ("with", line)] if line else rows
+    return [*rows, ("with", line or "nothing to run: it is there already")]
 
 
 def within_words(found: Comparisons) -> str:
@@ -136,7 +136,7 @@ def as_markdown(found: Comparisons, picture: str) -> str:
         *(list(map(_escaped, cells(each))) for each in found.choices),
     ]
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    said = [f"- {what}: {f'`{words}`' if what == 'with' else words}" for what, words in sentences(found)]
+    said = [f"- {what}: {f'`{words}`' if words.startswith('hfscale ') else words}" for what, words in sentences(found)]
     return "\n".join(
         [f"# Choices for {found.model}", "", *lines, "", *said, "", f"![metric, size and latency]({picture})", ""]
     )
