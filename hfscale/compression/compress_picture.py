@@ -48,8 +48,8 @@ def draw(found: Comparisons, path: Path) -> None:
     size.set_ylabel(f"{name}, {better}")
     figure.suptitle(f"{found.model}: {found.inputs}", fontsize=11)
     note = f"grey: {within_words(found)}; bars: two standard errors of the change from full"
-    figure.legend(handles=handles, loc="outside lower center", ncols=_columns(handles), fontsize=8.5, frameon=False, title=note,
-                  title_fontsize=8.5)  # fmt: skip
+    look = {"ncols": _columns(handles), "fontsize": 8.5, "title_fontsize": 8.5, "frameon": False}
+    figure.legend(handles=handles, loc="outside lower center", title=note, **look)
     figure.savefig(path, dpi=90)
 
 
