@@ -69,7 +69,8 @@ def test_every_choice_is_measured_and_the_command_makes_it(run: Path, capsys: py
     assert 0.4 < rows["bfloat16"]["disk_bytes"] / rows["full"]["disk_bytes"] < 0.6
     assert rows["run-pruned"]["num_parameters"] < rows["pruned 0.5"]["num_parameters"] < rows["full"]["num_parameters"]
     assert "no recovery" in rows["pruned 0.5"]["note"]
-    assert Image.open(run / "compress" / "compress.png").size == (900, 450)
+    with Image.open(run / "compress" / "compress.png") as picture:
+        assert picture.size == (900, 450)
     advice = [row for row in values["recommended"] if row["command"]]
     assert advice and all(f"with       {row['command']}" in printed for row in advice)
     main(shlex.split(advice[0]["command"])[1:])
