@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from hfscale.commands.output import refuse_taken
 from hfscale.errors import SettingsError
-from hfscale.schemas.export import ExportSettings, Format
+from hfscale.schemas.export import Bits, ExportSettings, Format
 
 _ELSEWHERE = {
     "onnx": "hfscale writes no onnx yet; export the model as it is or with --merge, and give what from_pretrained "
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "export",
         allow_abbrev=False,
-        help="merge a run's adapter, hold its weights in 8 or 4 bits, and measure what that changes",
+        help="merge a run's adapter, hold its weights in 16, 8 or 4 bits, and measure what that changes",
         description="Make a folder that plain from_pretrained loads of a run's model. Both are run on the run's "
         "validation data; an export that changes the model too much is not kept.",
         epilog="hfscale export runs/lora --merge; hfscale export runs/bert --bits 4; both: --merge --bits 4",
@@ -31,12 +31,25 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
     add("--merge", action="store_true", help="merge the adapter into the model it was trained on, in float32")
-    add("--bits", type=int, choices=(4, 8), help="hold the linear layers in 8 bits (LLM.int8) or 4 (nf4)")
+    add(
+        "--bits",
+        type=int,
+        choices=get_args(Bits),
+        help="hold all weights in 16 bits (bfloat16), or the linear layers in 8 (LLM.int8) or 4 (nf4)",
+    )
     add(
         "--base",
         metavar="NAME",
         help="the full-precision model that the adapter was trained on: folder, Hub id or builtin: name; by default "
         "the run's own",
+    )
+    add(
+        "--run",
+        dest="of_run",
+        metavar="RUN",
+        type=Path,
+        help="the run whose validation data is compared on, for a "
+        "model folder that doesn't lie in one, nor beside the one that it was pruned from",
     )
     add("--format", choices=get_args(Format), default="safetensors", help="kind of file (safetensors)")
     add("--output", type=Path, help="folder to write; by default beside the model, as in RUN/model-merged-4bit")
@@ -44,7 +57,7 @@ def add_parser(commands: Any) -> None:
         "--tolerance",
         type=float,
         help="how far the model may change: a fraction of the largest logit for a merge (1e-4), of the main metric "
-        "where the bits of weights change (0.02 for 8 bits, 0.05 for 4)",
+        "where the bits of weights change (0.01 for 16 bits, 0.02 for 8, 0.05 for 4)",
     )
     add("--examples", type=int, default=1_000, help="the most validation examples to compare on (1000)")
     add("--batch_size", type=int, default=16, help="examples per forward pass (16)")
@@ -54,14 +67,19 @@ def add_parser(commands: Any) -> None:
 def _export(settings: argparse.Namespace) -> None:
     wanted = _wanted(settings)
     from hfscale import compression, console, files, hub, launch, runs
+    from hfscale.compression.refusals import refuse_export
 
     folder = runs.model_folder_of(settings.run_folder)
+    if settings.of_run and not runs.settings_of(settings.of_run):
+        raise SettingsError(f"--run {settings.of_run} is no run's folder (it has no config.yaml)")
     output = settings.output or folder.with_name(f"{folder.resolve().name}-{wanted.name}")
     refuse_taken(output)
+    refuse_export(folder, wanted)
     launch.quieten_deepspeed()
-    saved = compression.find_model(settings.run_folder)
+    run = settings.of_run or runs.run_around(settings.run_folder)
+    saved = compression.find_model(settings.run_folder, run)
     with files.replacing_folder(output) as temporary:
-        exported = compression.export(saved, wanted, temporary)
+        exported = compression.export(saved, wanted, temporary) | {"run": runs.run_name(output, run)}
         files.write_json(temporary / "export.json", exported)
         card = saved.folder / "README.md"
         if card.is_file():
@@ -77,7 +95,7 @@ def _wanted(settings: argparse.Namespace) -> ExportSettings:
     if settings.format in _ELSEWHERE:
         raise SettingsError(f"--format {settings.format}: {_ELSEWHERE[settings.format]}")
     if not settings.merge and not settings.bits:
-        raise SettingsError("nothing to export: give --merge, --bits 8 or --bits 4, or --merge with --bits")
+        raise SettingsError("nothing to export: give --merge, --bits 16, --bits 8 or --bits 4, or --merge with --bits")
     try:
         return ExportSettings(
             merge=settings.merge,
@@ -101,6 +119,8 @@ def _say_sizes(exported: dict[str, Any]) -> None:
         return
     console.say(f"size       weights on the disk: {before}, in {exported['bits']} bits {sizes['after']}")
     layers = exported["quantized_layers"]
+    if layers is None:
+        return
     whole = layers["float32_bytes"]
     console.say(
         f"layers     {layers['layers']} quantized, of {whole / 2**20:,.2f} MiB in float32: "

@@ -47,8 +47,9 @@ def _prune(settings: argparse.Namespace) -> None:
     from hfscale import console, launch, runs
 
     model_folder = runs.model_folder_of(folder)
-    run = folder.parent if folder.name == "model" and runs.settings_of(folder.parent) else folder
-    named = run if run.name not in ("", "..") else run.resolve()
+    run = runs.run_around(folder)
+    whole = run if run and model_folder.resolve() == (run / "model").resolve() else folder
+    named = whole if whole.name not in ("", "..") else whole.resolve()
     output = settings.output or named.with_name(f"{named.name}-pruned")
     model_type = _model_type(model_folder)
     from hfscale.compression.pruning_units import refuse_unknown
@@ -59,8 +60,8 @@ def _prune(settings: argparse.Namespace) -> None:
     from hfscale.compression.prune_run import prune_run
     from hfscale.compression.pruning_card import speed_up, summary, what_was_done
 
-    told = runs.settings_of(run)
-    report = prune_run(model_folder, model_type, told, how, output)
+    told = runs.settings_of(run) if run else {}
+    report = prune_run(model_folder, model_type, told, how, output, runs.run_name(output, run))
     console.say(f"pruned     {what_was_done(report)}")
     rows = [("", "before", "after"), *summary(report)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -68,8 +69,10 @@ def _prune(settings: argparse.Namespace) -> None:
         console.say(f"           {what:<{widths[0]}}  {before:>{widths[1]}}  {after:>{widths[2]}}")
     console.say(f"faster     {speed_up(report)}")
     console.say(f"saved      {output}, {output}/prune.json")
-    if how.method == "structured" and told:
+    if how.method == "structured" and run:
         console.say(f"recover    {_recovery(run, told, model_type, output)}")
+        if not _recipe(model_type).is_file():
+            console.say("           in a clone of hfscale, with paths from there: the recipes are not installed")
 
 
 def _how(settings: argparse.Namespace) -> PruneSettings:
@@ -101,12 +104,22 @@ def _model_type(folder: Path) -> str:
 
 def _recovery(run: Path, settings: dict[str, Any], model_type: str, output: Path) -> str:
     """The command that trains the pruned model for another epoch with the run's own settings."""
-    recipe = "train_cnn.py" if model_type == "hfscale_cnn" else "finetune_bert.py"
-    words = ["python", f"recipes/{recipe}", "--config", str(run / "config.yaml"), "--model.name", str(output)]
+    recipe = _recipe(model_type)
+    words = ["python", str(recipe), "--config", str(run / "config.yaml"), "--model.name", str(output)]
     model, train = settings.get("model") or {}, settings.get("train") or {}
-    for name in ("revision", "conv_channels", "hidden_size", "dropout") if recipe == "train_cnn.py" else ("revision",):
+    for name in (
+        ("revision", "conv_channels", "hidden_size", "dropout") if recipe.name == "train_cnn.py" else ("revision",)
+    ):
         words += [f"--model.{name}", "null"] if model.get(name) is not None else []
     words += ["--model.random_weights", "false"] if model.get("random_weights") else []
+    words += [word for name in ("lora", "quant") if settings.get(name) for word in (f"--{name}", "null")]
     words += ["--train.resume", "auto"] if train.get("resume", "auto") != "auto" else []
     words += ["--train.max_steps", "null"] if train.get("max_steps") else []
     return shlex.join([*words, "--train.epochs", "1", "--train.output_dir", f"{output}-recovered"])
+
+
+def _recipe(model_type: str) -> Path:
+    """The recipe that trains such a model: from here, or in the clone that this package belongs to."""
+    recipe = Path("recipes", "train_cnn.py" if model_type == "hfscale_cnn" else "finetune_bert.py")
+    clone = Path(__file__).resolve().parents[2] / recipe
+    return recipe if recipe.is_file() or not clone.is_file() else clone

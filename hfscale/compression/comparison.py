@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hfscale.compression.inputs import Inputs
 from hfscale.errors import ModelError
+from hfscale.evaluation.outcomes import standard_error
+from hfscale.schemas.export import Bits
 from hfscale.training.best import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 _READ = ("input_ids", "attention_mask", "token_type_ids")
 SAME_NUMBERS = 1e-4
 """Of the largest logit: the most that float32 may change by adding an adapter's product to the weights beforehand."""
-_METRIC_LIMITS = {8: 0.02, 4: 0.05}
-_LOGITS_LIMITS = {8: 0.1, 4: 0.5}
+METRIC_LIMITS = {16: 0.01, 8: 0.02, 4: 0.05}
+_LOGITS_LIMITS = {16: 0.02, 8: 0.1, 4: 0.5}
 """By bits: the fall of the main metric, as a fraction of it; where nothing is right or wrong, the mean change of the
 logits, as a fraction of them."""
 
@@ -41,6 +43,8 @@ class Comparison:
     """The main one; None where the inputs have no right answers."""
     metric_before: float | None
     metric_after: float | None
+    standard_error: float | None = None
+    """Of the metric's change, on as many rows; None where it isn't known."""
 
     @property
     def largest_change(self) -> float:
@@ -54,6 +58,13 @@ class Comparison:
         fall = self.metric_before - self.metric_after
         fall = -fall if self.metric in LOWER_IS_BETTER else fall
         return fall if math.isnan(fall) else max(0.0, fall / (abs(self.metric_before) or 1.0))
+
+    @property
+    def certainty(self) -> str:
+        """How sure the change of the metric is, in words; empty where that isn't known."""
+        if self.standard_error is None:
+            return ""
+        return f" (standard error of the change {self.standard_error:.4f})"
 
     def as_json(self) -> dict[str, Any]:
         """For `export.json`; what is not finite becomes null."""
@@ -77,8 +88,9 @@ def compare(accelerator: Accelerator, before: tuple[str, Any], after: tuple[str,
             difference_squares += float(difference.double().square().sum())
             if math.isnan(largest):
                 break
-    scores = [inputs.score(model) if inputs.score else {} for model in models]
-    metric = next(iter(scores[0]), None)
+    scores = [inputs.score(model) for model in models] if inputs.score else []
+    metric = next(iter(scores[0].metrics)) if scores else None
+    before_and_after = [score.metrics[metric] if metric else None for score in scores] or [None, None]
     return Comparison(
         before[0],
         after[0],
@@ -87,7 +99,9 @@ def compare(accelerator: Accelerator, before: tuple[str, Any], after: tuple[str,
         largest_logit,
         math.sqrt(difference_squares / squares) if squares else math.sqrt(difference_squares),
         metric,
-        *(score.get(metric) if metric else None for score in scores),
+        before_and_after[0],
+        before_and_after[1],
+        standard_error(scores[1].spread - scores[0].spread) if scores else None,
     )
 
 
@@ -101,7 +115,7 @@ def judge_merge(found: Comparison, tolerance: float | None) -> None:
     _refuse_beyond(found, f"logits change by {found.largest_change:.1e} of the largest", found.largest_change, limit)
 
 
-def judge_bits(found: Comparison, bits: Literal[4, 8], tolerance: float | None) -> None:
+def judge_bits(found: Comparison, bits: Bits, tolerance: float | None) -> None:
     """Refuse a change of the bits of weights that costs too much of the main metric.
 
     Raises:
@@ -113,8 +127,9 @@ def judge_bits(found: Comparison, bits: Literal[4, 8], tolerance: float | None) 
             found, f"logits change by {found.mean_change:.2g} of them in the mean", found.mean_change, limit
         )
         return
-    limit = _METRIC_LIMITS[bits] if tolerance is None else tolerance
+    limit = METRIC_LIMITS[bits] if tolerance is None else tolerance
     change = f"goes from {found.metric_before:.4f} to {found.metric_after:.4f}, {found.metric_fall:.2%} worse"
+    change += found.certainty
     _refuse_beyond(found, f"{found.metric} {change}", found.metric_fall, limit)
 
 

@@ -13,14 +13,15 @@ from hfscale.compression.comparison import Comparison, compare, judge_bits, judg
 from hfscale.compression.inputs import Inputs, find_inputs
 from hfscale.compression.kinds import SavedModel, load_model
 from hfscale.compression.merging import find_base, load_adapted, merge
-from hfscale.compression.quantizing import quantize, weights_bytes
+from hfscale.compression.quantizing import halve, quantize, weights_bytes
+from hfscale.compression.refusals import refuse_export
 from hfscale.data.sources import last_part
-from hfscale.errors import ModelError
 from hfscale.models import origin_of
 from hfscale.models.locate import locate_model
-from hfscale.models.quantization import is_quantized, noted_quantization
+from hfscale.models.quantization import noted_quantization
 from hfscale.network import plain_words
 from hfscale.schemas import ExportSettings, ModelSettings
+from hfscale.schemas.export import Bits
 
 _PACKAGES = ("torch", "transformers", "safetensors", "peft", "bitsandbytes")
 
@@ -38,9 +39,9 @@ def export(saved: SavedModel, settings: ExportSettings, folder: Path) -> dict[st
     """
     from accelerate import Accelerator
 
-    _refuse(saved, settings)
+    refuse_export(saved.folder, settings)
     base = find_base(saved, settings.base) if settings.merge else None
-    tokenizer = _tokenizer(saved, base)
+    tokenizer = tokenizer_of(saved, base)
     accelerator = Accelerator()
     inputs = find_inputs(accelerator, saved, tokenizer, settings)
     found: list[Comparison] = []
@@ -53,8 +54,7 @@ def export(saved: SavedModel, settings: ExportSettings, folder: Path) -> dict[st
             found += _merge(accelerator, saved, base, whole, inputs, settings)
             sizes["merged"] = weights_bytes(whole.folder)
         if settings.bits:
-            layers = quantize(whole, settings.bits, folder)
-            few_bits = (f"{settings.bits} bits", load_model(saved.moved(folder)))
+            layers, few_bits = _in_bits(whole, settings.bits, folder)
             found.append(compare(accelerator, ("float32", load_model(whole)), few_bits, inputs))
             _say(found[-1])
             judge_bits(found[-1], settings.bits, settings.tolerance)
@@ -73,13 +73,14 @@ def export(saved: SavedModel, settings: ExportSettings, folder: Path) -> dict[st
     }
 
 
-def _refuse(saved: SavedModel, settings: ExportSettings) -> None:
-    if saved.is_adapter and not settings.merge:
-        raise ModelError(f"{saved.folder} holds an adapter, which --bits can't quantize alone; add --merge")
-    if not saved.is_adapter and is_quantized(saved.config):
-        raise ModelError(
-            f"{saved.folder} holds its weights in few bits already; export the full-precision model it was made from"
-        )
+def _in_bits(whole: SavedModel, bits: Bits, folder: Path) -> tuple[dict[str, Any] | None, tuple[str, Any]]:
+    """Write the model in so many bits; returns (what is known of the quantized layers, the model as it is read
+    again with what to call it)."""
+    written = whole.moved(folder)
+    if bits == 16:
+        halve(whole, folder)
+        return None, ("bfloat16", load_model(written, dtype="bfloat16"))
+    return quantize(whole, bits, folder), (f"{bits} bits", load_model(written))
 
 
 def _merge(
@@ -109,7 +110,7 @@ def _merge(
     return found
 
 
-def _tokenizer(saved: SavedModel, base: ModelSettings | None) -> Any:
+def tokenizer_of(saved: SavedModel, base: ModelSettings | None) -> Any:
     """The model's own, or its base's; None where neither has one."""
     from transformers import AutoTokenizer
 
@@ -124,7 +125,7 @@ def _tokenizer(saved: SavedModel, base: ModelSettings | None) -> Any:
 def _say(found: Comparison) -> None:
     metric = ""
     if found.metric is not None:
-        metric = f"{found.metric} {found.metric_before:.4f} -> {found.metric_after:.4f}; "
+        metric = f"{found.metric} {found.metric_before:.4f} -> {found.metric_after:.4f}{found.certainty}; "
     console.say(
         f"compared   {found.before} -> {found.after}: {metric}logits differ by at most "
         f"{found.largest_difference:.1e}, of up to {found.largest_logit:.1f} ({found.inputs})"

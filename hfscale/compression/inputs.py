@@ -7,7 +7,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,17 +16,38 @@ from hfscale.batch import Batch
 from hfscale.compression.kinds import SavedModel
 from hfscale.data.sources import last_part
 from hfscale.errors import DataError, HfscaleError
-from hfscale.models import TextClassifier
+from hfscale.models import TextClassifier, saved_image_classifier
 from hfscale.models.targets import attach_language_loss
-from hfscale.schemas import ConversationSettings, CorpusSettings, DataSettings, ExportSettings, MaskSettings
+from hfscale.schemas import ConversationSettings, CorpusSettings, DataSettings, ImageDataSettings, MaskSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _SYNTHETIC = 32  # sequences
 _LENGTH = 64  # tokens of each, or the model's positions
+_BATCHES = 32  # of packed sequences, at least: too few tell nothing about how sure a loss is
 
-Score = Callable[[Any], dict[str, float]]
+
+class Sampled(Protocol):
+    """Settings of how much of the validation data is looked at."""
+
+    @property
+    def examples(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+
+class Scored(NamedTuple):
+    """How a model fares on rows with right answers."""
+
+    metrics: dict[str, float]
+    """The main one first."""
+    spread: np.ndarray
+    """Values of the main one on rows drawn with replacement (see `evaluation.resampled`); empty for too few rows."""
+
+
+Score = Callable[[Any], Scored]
 
 
 class Inputs(NamedTuple):
@@ -36,30 +57,82 @@ class Inputs(NamedTuple):
     """How many of what; without a path of this machine."""
     batches: Iterable[Batch]
     score: Score | None
-    """Metrics of a model, the main one first; None for made-up inputs, which have no right answers."""
+    """None for made-up inputs, which have no right answers."""
 
 
-def find_inputs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: ExportSettings) -> Inputs:
-    """The run's validation examples, evenly drawn where there are more than the settings want; where they can't be
-    read, the reason is said, and token ids are drawn."""
-    reason = "it is not in a run's folder"
-    if saved.run and tokenizer is None:
-        reason = "the model has no tokenizer"
-    elif saved.run:
-        find = _packed if saved.kind in ("causal", "masked") else _labelled
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # how many are trained on matters to nobody here
-                return find(accelerator, saved, tokenizer, settings)
-        except (HfscaleError, OSError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-    made_up = _made_up(saved.config)
-    console.warn(
-        f"{saved.folder} can't be compared on its run's validation data: {reason}; {made_up.description} serve"
-    )
-    return made_up
+class _Rows(NamedTuple):
+    description: str
+    batches: Iterable[Batch]
+    answer: Callable[[Any], Any]
+    """Of a model: what `hfscale.evaluation` knows of it row by row."""
 
 
-def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: ExportSettings) -> Inputs:
+def find_inputs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> Inputs:
+    """As `run_inputs`, with the metric that chose the run's best step as the main one; where they can't be read, the
+    reason is said, and token ids are drawn."""
+    try:
+        return run_inputs(accelerator, saved, tokenizer, settings, best_metric(saved))
+    except DataError as error:
+        made_up = _made_up(saved.config)
+        console.warn(
+            f"{saved.folder} can't be compared on its run's validation data: {error}; {made_up.description} serve, "
+            "which tell nothing about right answers"
+        )
+        return made_up
+
+
+def best_metric(saved: SavedModel) -> str | None:
+    """The one that chose the run's best step; None where that was the task's own main one."""
+    return (saved.run.get("train") or {}).get("best_metric")
+
+
+def run_inputs(
+    accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled, metric: str | None = None
+) -> Inputs:
+    """The run's validation examples, evenly drawn where there are more than the settings want.
+
+    Args:
+        metric: the one that comes first; by default the task's own main one.
+
+    Raises:
+        DataError: where they can't be read, or there are none.
+    """
+    if not saved.run:
+        raise DataError("no run's folder is around it, and it names none (--run RUN)")
+    if tokenizer is None and saved.kind != "image":
+        raise DataError("the model has no tokenizer")
+    finders = {"causal": _packed, "masked": _packed, "image": _pictures}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # how many are trained on matters to nobody here
+            found = finders.get(saved.kind, _labelled)(accelerator, saved, tokenizer, settings)
+            return Inputs(found.description, found.batches, partial(_score, found.answer, metric))
+    except (HfscaleError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(" ".join(str(error).split())) from None
+
+
+def _pictures(accelerator: Accelerator, saved: SavedModel, _tokenizer: Any, settings: Sampled) -> _Rows:
+    told = ImageDataSettings(**saved.run["data"])
+    images = data.load_image_splits(told).validation
+    if images is None:
+        raise DataError("the run held none out")
+    if images.classes.names != tuple(saved.config.id2label[number] for number in range(len(saved.config.id2label))):
+        raise DataError("the images have other classes than the model")
+    if len(images) > settings.examples:
+        rows = np.linspace(0, len(images) - 1, settings.examples).astype(int)
+        images = data.Images(images.table.select(rows), images.classes)
+    processor = saved_image_classifier(saved.folder).processor
+    channels: dict[str, Any] = {"mean": processor.image_mean, "std": processor.image_std}
+    batches = data.ImageEvalBatches(images, batch_size=settings.batch_size, **channels)
+
+    def answer(model: Any) -> Any:
+        table: Any = images
+        return evaluation.classifier_answers(accelerator, model, batches, table, images.classes)
+
+    name = last_part(told.validation or told.train)
+    return _Rows(f"{len(images):,} validation images of {name}", batches, answer)
+
+
+def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> _Rows:
     kind: Any = saved.kind
     told = DataSettings(**saved.run["data"])
     table = data.load_splits(told, kind).validation
@@ -75,29 +148,29 @@ def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, setti
     padding = {"pad_token_id": tokenizer.pad_token_id, "padding_side": tokenizer.padding_side}
     batches = data.EvalBatches(encoded, batch_size=settings.batch_size, **padding)
 
-    def score(model: Any) -> dict[str, float]:
-        return evaluation.score_classifier(accelerator, model, batches, encoded, labels)
+    def answer(model: Any) -> Any:
+        return evaluation.classifier_answers(accelerator, model, batches, encoded, labels)
 
     name = last_part(told.validation or told.train)
-    return Inputs(f"{len(table):,} validation examples of {name}", batches, _main_first(score, saved.run))
+    return _Rows(f"{len(table):,} validation examples of {name}", batches, answer)
 
 
-def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: ExportSettings) -> Inputs:
+def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> _Rows:
     held_out, objective, name = (_chat if saved.is_chat else _text)(saved, tokenizer)
-    size = min(settings.batch_size, settings.examples, len(held_out))
+    size = min(settings.batch_size, settings.examples, max(1, len(held_out) // _BATCHES))
     every = data.PackedEvalBatches(held_out, objective, pad_token_id=tokenizer.pad_token_id, batch_size=size)
     count = -(-len(held_out) // size)
     drawn = set(np.linspace(0, count - 1, min(count, settings.examples // size)).astype(int).tolist())
     batches = [batch for number, batch in enumerate(every) if number in drawn]
 
-    def score(model: Any) -> dict[str, float]:
+    def answer(model: Any) -> Any:
         if "forward" not in vars(model):
             attach_language_loss(model)
-        return evaluation.score_language_model(accelerator, model, batches, held_out.tokens_per_byte)
+        return evaluation.language_losses(accelerator, model, batches, held_out.tokens_per_byte)
 
     shown = sum(batch.num_examples for batch in batches)
     description = f"{shown:,} validation sequences of {last_part(name)}"
-    return Inputs(description, batches, _main_first(score, saved.run))
+    return _Rows(description, batches, answer)
 
 
 def _text(saved: SavedModel, tokenizer: Any) -> tuple[Any, Any, str]:
@@ -140,14 +213,12 @@ def _made_up(config: Any) -> Inputs:
     return Inputs(f"{_SYNTHETIC} made-up sequences of {length} random token ids", [batch], None)
 
 
-def _main_first(score: Score, run: dict[str, Any]) -> Score:
-    """The metric that chose the run's best step first."""
-    return partial(_scored, score, (run.get("train") or {}).get("best_metric"))
-
-
-def _scored(score: Score, main: str | None, model: Any) -> dict[str, float]:
-    values = score(model)
-    return {**({main: values[main]} if main in values else {}), **values}
+def _score(answer: Callable[[Any], Any], main: str | None, model: Any) -> Scored:
+    """Of what a model answers: the metric `main` first, where there is such a one."""
+    outcome = answer(model)
+    values = outcome.metrics()
+    values = {**({main: values[main]} if main in values else {}), **values}
+    return Scored(values, evaluation.resampled(outcome, next(iter(values))))
 
 
 class _Shape(NamedTuple):

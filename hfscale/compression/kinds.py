@@ -1,4 +1,4 @@
-"""Which models can be exported: classifiers of texts, words and spans, and language models."""
+"""What a saved model is, and how it is loaded: classifiers of texts, words, spans and images, and language models."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hfscale.compression.pruning_units import CNN
+from hfscale.compression.refusals import EXPORTABLE, config_of
 from hfscale.errors import ModelError
 from hfscale.models.adapters import is_adapter
 from hfscale.models.heads import auto_class, task_of
 from hfscale.models.quantization import is_quantized, quantized_options, require_bitsandbytes
 from hfscale.network import plain_words
-from hfscale.runs import model_folder_of, settings_around
+from hfscale.runs import model_folder_of, run_around, settings_of
 from hfscale.schemas import Task
 
-Kind = Task | Literal["causal", "masked"]
+Kind = Task | Literal["causal", "masked", "image"]
 _LANGUAGE: dict[str, Kind] = {"ForCausalLM": "causal", "LMHeadModel": "causal", "ForMaskedLM": "masked"}
 _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
@@ -50,8 +52,8 @@ class SavedModel:
         return dataclasses.replace(self, folder=folder)
 
 
-def find_model(folder: Path) -> SavedModel:
-    """The model of a run folder, or in a model folder.
+def find_model(folder: Path, run: Path | None = None) -> SavedModel:
+    """The model of a run folder, or in a model folder; of the run around it, or the one given.
 
     Raises:
         ModelError: where there is none, or one of another kind.
@@ -61,12 +63,15 @@ def find_model(folder: Path) -> SavedModel:
     from hfscale.models import rnn  # noqa: F401  (the auto classes know it from then on)
 
     found = model_folder_of(folder)
-    if not (found / "config.json").is_file():
-        lacks = "; PEFT's own adapters have none: copy that of the model" if is_adapter(found) else ""
-        raise ModelError(f"{found} holds no model (no config.json){lacks}")
+    run = run or run_around(folder)
+    settings = settings_of(run) if run else {}
+    if config_of(found).get("model_type") == CNN:
+        from hfscale.models.cnn import CnnConfig
+
+        return SavedModel(found, CnnConfig.from_pretrained(found), "image", settings)
     with plain_words(f"model {found}", "give a run folder or a model folder"):
         config = AutoConfig.from_pretrained(found)
-    return SavedModel(found, config, _kind_of(found, config), settings_around(folder))
+    return SavedModel(found, config, _kind_of(found, config), settings)
 
 
 def _kind_of(folder: Path, config: Any) -> Kind:
@@ -76,36 +81,36 @@ def _kind_of(folder: Path, config: Any) -> Kind:
             return kind
     if name.endswith(_CLASSIFIERS):
         return task_of(name, config)
-    raise ModelError(
-        f"{folder} holds a {name or config.model_type}; what can be exported are classifiers of texts and words, "
-        "models that answer questions, and language models of one stack"
-    )
+    raise ModelError(f"{folder} holds a {name or config.model_type}; {EXPORTABLE}")
 
 
 def model_class_of(kind: Kind) -> Any:
     """transformers' auto class of a kind."""
     import transformers
 
+    assert kind != "image"
     if kind == "causal":
         return transformers.AutoModelForCausalLM
     return transformers.AutoModelForMaskedLM if kind == "masked" else auto_class(kind)
 
 
-def load_model(saved: SavedModel, in_bits: dict[str, Any] | None = None) -> Any:
-    """The model in a folder without an adapter, in float32 or as its folder quantized it, or by the arguments
-    `in_bits`; in evaluation mode.
+def load_model(saved: SavedModel, in_bits: dict[str, Any] | None = None, dtype: str = "float32") -> Any:
+    """The model in a folder without an adapter, in float32, or another type, or as its folder quantized it, or by the
+    arguments `in_bits`; in evaluation mode.
 
     Raises:
         ModelError: where weights are missing or of another shape, whose place random ones would take.
     """
-    import torch
+    if saved.kind == "image":
+        from hfscale.models import saved_image_classifier
 
+        return saved_image_classifier(saved.folder).model.eval()
     if is_quantized(saved.config):
         require_bitsandbytes()
     with plain_words(f"model {saved.folder}", "give a model that transformers loads"):
         model, info = saved.model_class.from_pretrained(
             saved.folder,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             **quantized_options(in_bits),

@@ -37,7 +37,12 @@ class _Family(NamedTuple):
 
 
 def prune_run(
-    model_folder: Path, model_type: str, run_settings: dict[str, Any], how: PruneSettings, output: Path
+    model_folder: Path,
+    model_type: str,
+    run_settings: dict[str, Any],
+    how: PruneSettings,
+    output: Path,
+    run: str | None = None,
 ) -> dict[str, Any]:
     """Write the pruned model, a plain Hugging Face folder, with its card and `prune.json`; the given one stays.
 
@@ -47,6 +52,7 @@ def prune_run(
         model_type: of the model's config.
         run_settings: of the run's `config.yaml`; empty for a model without a run.
         output: a folder that doesn't exist; it is there whole or not at all.
+        run: what `prune.json` calls the run (see `runs.run_name`).
 
     Returns:
         What `prune.json` holds.
@@ -55,11 +61,7 @@ def prune_run(
         DataError: where training examples are needed and can't be read.
         SettingsError: where the sparsity would take nothing out.
     """
-    family = (
-        _Family(models.saved_image_classifier, models.save_image_classifier, image_data)
-        if model_type == CNN
-        else _Family(models.saved_text_classifier, models.save_text_classifier, text_data)
-    )
+    family = _family_of(model_type)
     accelerator = Accelerator()
     classifier = family.load(model_folder)
     model = classifier.model.to(accelerator.device)
@@ -68,7 +70,7 @@ def prune_run(
     with files.replacing_folder(output) as temporary:
         family.save(classifier._replace(model=pruned), temporary)
         pruned = family.load(temporary).model.to(accelerator.device)
-        report |= _metrics(model, pruned, data)
+        report |= {"run": run, **_metrics(model, pruned, data)}
         report |= _sizes(model, pruned, model_folder, temporary)
         report["speed"] = _speed(classifier, pruned, layers)
         files.write_json(temporary / "prune.json", report)
@@ -76,6 +78,25 @@ def prune_run(
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
         files.write_text(temporary / "README.md", pruned_card(text, report))
     return report
+
+
+def write_pruned(
+    model_folder: Path, model_type: str, run_settings: dict[str, Any], how: PruneSettings, folder: Path
+) -> dict[str, Any]:
+    """As `prune_run`, without measuring anything: the pruned model into `folder`; returns how it was done."""
+    family = _family_of(model_type)
+    accelerator = Accelerator()
+    classifier = family.load(model_folder)
+    model = classifier.model.to(accelerator.device)
+    pruned, report, _ = _pruned(model, _run_data(family, run_settings, classifier, accelerator, how), how)
+    family.save(classifier._replace(model=pruned), folder)
+    return report
+
+
+def _family_of(model_type: str) -> _Family:
+    if model_type == CNN:
+        return _Family(models.saved_image_classifier, models.save_image_classifier, image_data)
+    return _Family(models.saved_text_classifier, models.save_text_classifier, text_data)
 
 
 def _run_data(

@@ -44,8 +44,8 @@ def time_by_turns(
     """
     names = sorted(layers)
     clocks = (
-        lambda model: _seconds(model, one),
-        lambda model: _seconds(model, many),
+        lambda model: seconds_of(model, one),
+        lambda model: seconds_of(model, many),
         lambda model: _seconds_inside(model, names, many),  # apart, because to look inside slows the whole down
     )
     rounds: list[list[list[float]]] = []
@@ -65,7 +65,8 @@ def time_by_turns(
     return speeds[0], speeds[1], SpeedUp(*ratios.tolist())
 
 
-def _seconds(model: nn.Module, inputs: dict[str, Any]) -> float:
+def seconds_of(model: nn.Module, inputs: dict[str, Any]) -> float:
+    """Of one forward pass, until all of it is done."""
     start = _now()
     model(**inputs)
     return _now() - start

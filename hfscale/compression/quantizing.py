@@ -47,6 +47,14 @@ def quantize(saved: SavedModel, bits: Literal[4, 8], folder: Path) -> dict[str, 
     return {**sizes, "disk_bytes": sum(_disk_bytes(folder, layers).values())}
 
 
+def halve(saved: SavedModel, folder: Path) -> None:
+    """Write the model with all its weights in bfloat16 into `folder`: half the bytes of float32, with its range and
+    two or three decimal digits."""
+    import torch
+
+    load_model(saved).to(torch.bfloat16).save_pretrained(folder)
+
+
 def quantized_layers(model: Any) -> dict[str, Any]:
     """bitsandbytes' layers by name."""
     from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt

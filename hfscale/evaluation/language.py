@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from hfscale import console, interruption
+from hfscale.evaluation.outcomes import Losses, language_metrics
 from hfscale.schemas import SampleSettings
 from hfscale.training.language_loss import language_model_loss
 
@@ -32,18 +33,25 @@ def score_language_model(
     model they are the loss at masked tokens, times the number of tokens: they compare for one share of masks and one
     tokenizer, which may have dropped case and spaces.
     """
+    sums: Any = torch.from_numpy(language_losses(accelerator, model, batches, tokens_per_byte).sums.sum(axis=0))
+    total: Any = accelerator.reduce(sums.to(accelerator.device), reduction="sum")
+    return Losses(total[None].cpu().numpy(), tokens_per_byte).metrics()
+
+
+def language_losses(
+    accelerator: Accelerator, model: torch.nn.Module, batches: Iterable[Batch], tokens_per_byte: float
+) -> Losses:
+    """This process's losses, batch by batch; leaves the model in eval mode."""
     model.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+    sums = []
     with torch.no_grad():
         for batch in batches:
             inputs: Any = send_to_device(batch.inputs, accelerator.device)
             loss, num_targets = language_model_loss(model, inputs)
             interruption.check(accelerator)
             if batch.num_examples:
-                sums += torch.stack([loss.double(), torch.tensor(float(num_targets), device=sums.device).double()])
-    total: Any = accelerator.reduce(sums, reduction="sum")
-    loss_sum, num_targets = total.tolist()
-    return _metrics(loss_sum / max(1.0, num_targets), tokens_per_byte)
+                sums.append((float(loss.double()), float(num_targets)))
+    return Losses(np.array(sums, dtype=np.float64).reshape(-1, 2), tokens_per_byte)
 
 
 def unigram_baseline(train: PackedSequences, held_out: PackedSequences) -> dict[str, float]:
@@ -52,12 +60,7 @@ def unigram_baseline(train: PackedSequences, held_out: PackedSequences) -> dict[
     size = max(len(counts), len(seen))
     counts, seen = (np.pad(each, (0, size - len(each))) for each in (counts, seen))
     log_probabilities = np.log((counts + 1) / (counts + 1).sum())
-    return _metrics(float(-(seen * log_probabilities).sum() / seen.sum()), held_out.tokens_per_byte)
-
-
-def _metrics(loss: float, tokens_per_byte: float) -> dict[str, float]:
-    perplexity = math.exp(loss) if loss < 700 else math.inf
-    return {"bits_per_byte": loss * tokens_per_byte / math.log(2), "perplexity": perplexity, "loss": loss}
+    return language_metrics(float(-(seen * log_probabilities).sum() / seen.sum()), held_out.tokens_per_byte)
 
 
 def write_samples(

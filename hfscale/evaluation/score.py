@@ -16,7 +16,8 @@ from hfscale.batch import NO_LABEL
 from hfscale.data.labels import SPAN_OR_NONE
 from hfscale.data.tags import as_entities, is_plain
 from hfscale.evaluation.answers import Window, best_answer
-from hfscale.evaluation.metrics import compute_metrics, decode
+from hfscale.evaluation.metrics import decode
+from hfscale.evaluation.outcomes import Answers
 from hfscale.training.losses import logits_of, loss_sum
 
 if TYPE_CHECKING:
@@ -90,19 +91,28 @@ def score_classifier(
     accelerator: Accelerator, model: torch.nn.Module, batches: HeldOut, table: Dataset, labels: Labels
 ) -> dict[str, float]:
     """Metrics of the task, the main one first, and the mean `loss`, of the tokenized `table` that `batches` holds."""
-    score = {"token_classification": _score_words, "question_answering": _score_spans}.get(labels.task, _score_texts)
-    return score(accelerator, model, batches, table, labels)
+    return classifier_answers(accelerator, model, batches, table, labels).metrics()
 
 
-def _score_texts(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> dict[str, float]:
+def classifier_answers(
+    accelerator: Accelerator, model: torch.nn.Module, batches: HeldOut, table: Dataset, labels: Labels
+) -> Answers:
+    """What the model answers to each text, sentence or question of `table`, beside what is right."""
+    answer = {"token_classification": _word_answers, "question_answering": _span_answers}.get(labels.task, _answers)
+    return answer(accelerator, model, batches, table, labels)
+
+
+def _answers(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> Answers:
     task = labels.task
     logits, targets = predict_logits(accelerator, model, batches), np.asarray(table["labels"])
-    values = compute_metrics(task, decode(task, logits), targets, logits.shape[-1])
-    values["loss"] = float(loss_sum(task, torch.from_numpy(logits), torch.from_numpy(targets))) / targets.size
-    return values
+    outputs, wanted = torch.from_numpy(logits), torch.from_numpy(targets)
+    loss = float(loss_sum(task, outputs, wanted)) / targets.size
+    rows = (float(loss_sum(task, outputs[row : row + 1], wanted[row : row + 1])) for row in range(len(targets)))
+    losses = np.fromiter(rows, np.float64, len(targets)) / (targets.size / len(targets))
+    return Answers(task, decode(task, logits), targets, logits.shape[-1], loss, losses)
 
 
-def _score_words(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> dict[str, float]:
+def _word_answers(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> Answers:
     """Windows of a sentence are put together again before entities are counted."""
 
     def class_and_loss(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
@@ -122,12 +132,10 @@ def _score_words(accelerator: Any, model: Any, batches: HeldOut, table: Dataset,
         loss += float(output[at, 1].sum(dtype=np.float64))
     plain = is_plain(labels.names)
     given, right = (as_entities(tags.values(), plain) for tags in (predictions, references))
-    values = compute_metrics(labels.task, given, right, len(labels.names))
-    values["loss"] = loss / sum(map(len, references.values()))
-    return values
+    return Answers(labels.task, given, right, len(labels.names), loss / sum(map(len, references.values())))
 
 
-def _score_spans(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> dict[str, float]:
+def _span_answers(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> Answers:
     """One answer per question, from all its windows."""
     logits = predict_logits(accelerator, model, batches, partial(logits_of, labels.task))
     windows: dict[int, list[Window]] = {}
@@ -139,7 +147,6 @@ def _score_spans(accelerator: Any, model: Any, batches: HeldOut, table: Dataset,
         contexts[question], references[question] = context, answers["text"]
     may_be_none = labels.names == SPAN_OR_NONE
     answers = [best_answer(windows[question], contexts[question], may_be_none).text for question in windows]
-    values = compute_metrics(labels.task, answers, list(references.values()), len(labels.names))
     targets = np.asarray(table["labels"])
-    values["loss"] = float(loss_sum(labels.task, torch.from_numpy(logits), torch.from_numpy(targets))) / targets.size
-    return values
+    loss = float(loss_sum(labels.task, torch.from_numpy(logits), torch.from_numpy(targets))) / targets.size
+    return Answers(labels.task, answers, list(references.values()), len(labels.names), loss)

@@ -34,7 +34,9 @@ def _what(exported: dict[str, Any]) -> str:
     done = []
     if exported["merged_into"]:
         done.append(f"The adapter was merged into {exported['merged_into']}, in float32.")
-    if exported["bits"]:
+    if exported["bits"] == 16:
+        done.append("All weights are held in bfloat16. The results above are those of the model before.")
+    elif exported["bits"]:
         kind = "LLM.int8" if exported["bits"] == 8 else "nf4, double quantization"
         layers = exported["quantized_layers"]
         done.append(

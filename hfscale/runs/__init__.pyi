@@ -9,6 +9,8 @@ from .results import result as result
 from .results import write_result as write_result
 from .saved_model import base_of_run as base_of_run
 from .saved_model import model_folder_of as model_folder_of
+from .saved_model import run_around as run_around
+from .saved_model import run_name as run_name
 from .saved_model import settings_around as settings_around
 from .saved_model import settings_of as settings_of
 from .try_it import chat_command as chat_command

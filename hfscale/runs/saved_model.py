@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +39,39 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def settings_around(folder: Path) -> dict[str, Any]:
-    """As `settings_of`, of the run that the folder is, or is a part of."""
-    return next(filter(None, map(settings_of, (folder, *folder.resolve().parents[:2]))), {})
+    """As `settings_of`, of the run that the folder is, is a part of, or was made from."""
+    run = run_around(folder)
+    return settings_of(run) if run else {}
+
+
+def run_around(folder: Path) -> Path | None:
+    """The run that a folder is, is a part of, or was made from (see `run_name`)."""
+    for each in (folder, *folder.resolve().parents[:2]):
+        if settings_of(each):
+            return each
+    noted = folder / _noted_run(folder)
+    return noted if settings_of(noted) else None
+
+
+def run_name(made: Path, run: Path | None) -> str | None:
+    """How a folder that was made from a run may call it: by the way from the one to the other where they are
+    neighbours; else that is not said, for it would tell the world about this machine's folders."""
+    if run is None:
+        return None
+    run, made = run.resolve(), made.resolve()
+    if run in made.parents[:2] or run.parent == made.parent:
+        return os.path.relpath(run, made)
+    return None
+
+
+def _noted_run(folder: Path) -> str:
+    """What `prune.json` or `export.json` says by `run_name`; a name that leads nowhere where there is none."""
+    for name in ("prune.json", "export.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            run = json.loads((folder / name).read_text(encoding="utf-8")).get("run")
+            if isinstance(run, str) and not os.path.isabs(run):
+                return run
+    return "."
 
 
 def base_of_run(folder: Path) -> ModelSettings | None:

@@ -11,6 +11,7 @@ from hfscale.schemas.chat import PreferenceSettings as PreferenceSettings
 from hfscale.schemas.chat import check_chat as check_chat
 from hfscale.schemas.chat import check_preferences as check_preferences
 from hfscale.schemas.checks import require as require
+from hfscale.schemas.compress import CompressSettings as CompressSettings
 from hfscale.schemas.data import DataSettings as DataSettings
 from hfscale.schemas.data import SourceSettings as SourceSettings
 from hfscale.schemas.export import ExportSettings as ExportSettings

@@ -7,6 +7,7 @@ from typing import Literal
 
 from hfscale.schemas.checks import require
 
+Bits = Literal[4, 8, 16]
 Format = Literal["safetensors", "onnx", "gguf"]
 
 
@@ -16,13 +17,13 @@ class ExportSettings:
 
     merge: bool = False
     """Merge the adapter into the model it was trained on, in float32."""
-    bits: Literal[4, 8] | None = None
-    """Hold the linear layers in 8 bits (LLM.int8) or 4 (nf4 with double quantization)."""
+    bits: Bits | None = None
+    """Hold all weights in 16 bits (bfloat16), or the linear layers in 8 (LLM.int8) or 4 (nf4, double quantization)."""
     base: str | None = None
     """The full-precision model that the adapter was trained on: folder, Hub id or `builtin:` name."""
     tolerance: float | None = None
     """How far the export may change the model: a fraction of the largest logit for a merge (1e-4), of the main metric
-    where the bits of the weights change (0.02 of 8 bits, 0.05 of 4)."""
+    where the bits of the weights change (0.01 of 16 bits, 0.02 of 8, 0.05 of 4)."""
     examples: int = 1_000
     """The most validation examples that both models are compared on."""
     batch_size: int = 16

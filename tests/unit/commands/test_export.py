@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from hfscale.cli import main
 from tests.support.chat import CHATML, questions, write_json, write_tiny_gpt
@@ -50,7 +51,7 @@ def test_a_bare_model_folder_is_compared_on_made_up_tokens(model: Path, tmp_path
     capsys.readouterr()
     main(["export", str(model), "--bits", "8", "--output", str(tmp_path / "few")])
     said = capsys.readouterr()
-    assert "it is not in a run's folder; 32 made-up sequences of 64 random token ids serve" in said.err
+    assert "no run's folder is around it, and it names none (--run RUN); 32 made-up sequences of 64" in said.err
     assert "layers     12 quantized" in said.out and "scales included" in said.out
     exported = json.loads((tmp_path / "few" / "export.json").read_text())
     assert exported["bits"] == 8 and exported["comparisons"][0]["metric"] is None
@@ -125,6 +126,25 @@ def test_a_language_model_is_compared_by_its_bits_per_byte(
     assert found["metric_before"] != found["metric_after"] and "bits_per_byte" in said
     assert abs(found["metric_before"] - found["metric_after"]) < 0.1 * found["metric_before"]
     assert str(tmp_path) not in json.dumps(exported)
+
+
+def test_a_folder_elsewhere_is_compared_on_the_data_of_the_run_that_is_named(
+    tiny_model: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run = language_run("llama", tmp_path, tiny_model)
+    elsewhere = shutil.copytree(run / "model", tmp_path / "far" / "away" / "model")
+    assert "is no run's folder" in mistake(capsys, elsewhere, "--bits", 16, "--run", tmp_path)
+    said = export(capsys, elsewhere, "--bits", 16, "--run", run, "--output", tmp_path / "half")
+    exported = json.loads((tmp_path / "half" / "export.json").read_text())
+    (found,) = exported["comparisons"]
+    assert exported["run"] == "../run" and found["after"] == "bfloat16" and found["metric"] == "bits_per_byte"
+    assert 0 < found["standard_error"] < found["metric_before"] and "standard error of the change" in said
+    half, whole = (
+        path.stat().st_size for folder in ("half", "run/model") for path in (tmp_path / folder).glob("*.safetensors")
+    )
+    assert 0.4 < half / whole < 0.6
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
+    assert "standard error" in export(capsys, tmp_path / "half", "--bits", 8, "--tolerance", 1)
 
 
 def test_data_that_is_gone_is_said(tiny_model: Path, tmp_path: Path, capsys: Any) -> None:

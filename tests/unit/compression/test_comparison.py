@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -15,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from hfscale.batch import Batch
 from hfscale.compression import Comparison, compare
 from hfscale.compression.comparison import judge_bits, judge_merge
-from hfscale.compression.inputs import Inputs
+from hfscale.compression.inputs import Inputs, Scored
 from hfscale.errors import ModelError
 
 
@@ -23,7 +24,7 @@ def compared(one: Any, other: Any, scores: tuple[float, float] | None = None, ma
     ids = torch.arange(5, 17).view(2, 6)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
     values = iter(scores or ())
-    score = (lambda model: {"loss": next(values)}) if scores else None
+    score = (lambda model: Scored({"loss": next(values)}, np.empty(0))) if scores else None
     given = Inputs("2 texts", [Batch(inputs, 2, 12)], score)
     return compare(Accelerator(), ("old", one), ("new", other), given)
 

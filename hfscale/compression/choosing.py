@@ -1,0 +1,145 @@
+"""Which of the measured choices to take, and the command that makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hfscale.compression.comparison import METRIC_LIMITS
+from hfscale.compression.inputs import best_metric
+from hfscale.compression.kinds import SavedModel
+from hfscale.compression.measuring import Measured
+from hfscale.compression.turns import Timed
+from hfscale.compression.variants import FULL, Variant
+from hfscale.evaluation.outcomes import standard_error
+from hfscale.schemas import CompressSettings
+from hfscale.training.best import LOWER_IS_BETTER
+
+_LEAST_DIGITS = 3  # of a --tolerance that a command gets along
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row of the table."""
+
+    variant: Variant
+    measured: Measured | None = None
+    """None, as is `timed`, where it couldn't be made or run; the variant's note says why."""
+    timed: Timed | None = None
+    disk_bytes: int | None = None
+    points: float | None = None
+    """How the main metric changed from the full model's: hundredths, of a loss percent of it; up is better."""
+    points_error: float | None = None
+    """Its standard error, over the same rows for both."""
+
+    @property
+    def name(self) -> str:
+        return self.variant.name
+
+    @property
+    def metric(self) -> tuple[str, float]:
+        """The main one."""
+        assert self.measured
+        return next(iter(self.measured.metrics.items()))
+
+    def as_json(self) -> dict[str, Any]:
+        """For `compress.json`; null where it isn't known, or is not finite."""
+        values: dict[str, Any] = {"name": self.name, "note": self.variant.note, "disk_bytes": self.disk_bytes}
+        for part, left_out in ((self.measured, ("spread", "singles", "batches", "inputs")), (self.timed, ())):
+            known = part._asdict() if part else {}
+            values |= {name: value for name, value in known.items() if name not in left_out}
+        values |= {"points": self.points, "points_error": self.points_error}
+        return values
+
+
+def compared(choice: Choice, full: Measured) -> Choice:
+    """The choice with its change from the full model."""
+    measured = choice.measured
+    assert measured
+    name, before = next(iter(full.metrics.items()))
+    after = measured.metrics[name]
+    scale, spread = 100.0, measured.spread - full.spread
+    if name in LOWER_IS_BETTER:
+        scale = -100.0 / (abs(before) or 1.0)
+    error = standard_error(spread * scale)
+    return dataclasses.replace(choice, points=(after - before) * scale, points_error=error)
+
+
+def good_enough(choices: list[Choice], tolerance: float) -> list[Choice]:
+    """Those that cost no more than so many points."""
+    return [each for each in choices if each.points is not None and each.points >= -tolerance - 1e-9]
+
+
+def smallest(choices: list[Choice]) -> Choice:
+    """On the disk; of two as large the one that answers better."""
+    return min(choices, key=lambda each: (each.disk_bytes or math.inf, -(each.points or 0)))
+
+
+def fastest(choices: list[Choice]) -> Choice:
+    """By its median time for one example."""
+    return min(choices, key=lambda each: each.timed.latency_median_ms if each.timed else math.inf)
+
+
+def command(choice: Choice, full: Measured, saved: SavedModel, run: Path, settings: CompressSettings) -> str | None:
+    """A line for the shell that makes the choice for good; None where it is there already."""
+    variant, model = choice.variant, saved.folder
+    if variant.sparsity is not None:
+        return _prune(variant.sparsity, run, saved, settings)
+    if variant.bits is None and variant.name != "merged":
+        return None
+    words = ["--merge"] * saved.is_adapter + (["--bits", str(variant.bits)] if variant.bits else [])
+    name = "-".join(["merged"] * saved.is_adapter + ([f"{variant.bits}bit"] if variant.bits else []))
+    return _export(run, model, [*words, *_tolerance(choice, full, best_metric(saved))], name, settings)
+
+
+def _export(run: Path, model: Path, words: list[str], name: str, settings: CompressSettings) -> str:
+    if settings.base:
+        words = [*words, "--base", settings.base]
+    for flag, value, usual in (("examples", settings.examples, 1_000), ("batch_size", settings.batch_size, 16)):
+        words = words if value == usual else [*words, f"--{flag}", str(value)]
+    return shlex.join(["hfscale", "export", str(run), *words, *_output(model.with_name(f"{model.name}-{name}"))])
+
+
+def _prune(sparsity: float, run: Path, saved: SavedModel, settings: CompressSettings) -> str:
+    words, model = ["--sparsity", f"{sparsity:g}"], saved.folder
+    if not saved.is_adapter:
+        usual = run if run.name not in ("", "..") else run.resolve()
+        return shlex.join(["hfscale", "prune", str(run), *words, *_output(usual.with_name(f"{usual.name}-pruned"))])
+    merged = _free(model.with_name(f"{model.name}-merged"))
+    before = _export(run, model, ["--merge"], "merged", settings)
+    after = _output(merged.with_name(f"{merged.name}-pruned"))
+    return f"{before} && {shlex.join(['hfscale', 'prune', str(merged), *words, *after])}"
+
+
+def _output(usual: Path) -> list[str]:
+    """`--output`, where the place that the command would take is taken."""
+    free = _free(usual)
+    return [] if free == usual else ["--output", str(free)]
+
+
+def _free(path: Path) -> Path:
+    names = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 1_000))]
+    return next(each for each in names if not each.exists())
+
+
+def _tolerance(choice: Choice, full: Measured, judge: str | None) -> list[str]:
+    """What the export has to be allowed where its own limit is stricter than what was agreed to here: it judges by the
+    metric that chose the run's best step."""
+    bits, measured = choice.variant.bits, choice.measured
+    if bits is None or measured is None:
+        return []
+    name = judge if judge in full.metrics else choice.metric[0]
+    fall = (full.metrics[name] - measured.metrics[name]) / (abs(full.metrics[name]) or 1.0)
+    fall = -fall if name in LOWER_IS_BETTER else fall
+    if fall < 0.9 * METRIC_LIMITS[bits]:
+        return []
+    return ["--tolerance", f"{math.ceil(fall * 1.1 * 10**_LEAST_DIGITS) / 10**_LEAST_DIGITS:g}"]
+
+
+def is_full(choice: Choice) -> bool:
+    """Whether it is the model as it was trained."""
+    return choice.name == FULL

@@ -1,0 +1,62 @@
+"""What can't be exported, told by a folder's JSON files alone: before anything heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from hfscale.compression.pruning_units import CNN
+from hfscale.errors import MissingExtraError, ModelError, SettingsError
+from hfscale.schemas.export import ExportSettings
+
+EXPORTABLE = (
+    "what can be exported are classifiers of texts and words, models that answer questions, and language models of "
+    "one stack"
+)
+
+
+def refuse_export(folder: Path, settings: ExportSettings) -> None:
+    """Refuse what the settings can't make of a model folder.
+
+    Raises:
+        ModelError: for a folder without a model, of images, quantized already, or of an adapter that stays one.
+        SettingsError: where there is nothing to merge.
+        MissingExtraError: where PEFT or bitsandbytes is not installed.
+    """
+    adapter = (folder / "adapter_config.json").is_file()
+    config = config_of(folder)
+    if config.get("model_type") == CNN:
+        raise ModelError(f"{folder} holds a network of train_cnn.py; {EXPORTABLE}")
+    if settings.merge and not adapter:
+        raise SettingsError(f"there is no adapter in {folder}, so that --merge has nothing to do; leave it out")
+    if adapter and not settings.merge:
+        raise ModelError(f"{folder} holds an adapter, which --bits can't quantize alone; add --merge")
+    if not adapter and config.get("quantization_config") is not None:
+        raise ModelError(
+            f"{folder} holds its weights in few bits already; export the full-precision model it was made from"
+        )
+    if adapter and importlib.util.find_spec("peft") is None:
+        raise MissingExtraError("adapters need PEFT: pip install 'hfscale[peft]'")
+    if settings.bits in (4, 8) and importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("quantization needs bitsandbytes: pip install 'hfscale[quant]'")
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """A model folder's `config.json`.
+
+    Raises:
+        ModelError: where there is none, or it can't be read.
+    """
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        adapter = (folder / "adapter_config.json").is_file()
+        lacks = "; PEFT's own adapters have none: copy that of the model" if adapter else ""
+        raise ModelError(f"{folder} holds no model (no config.json){lacks}") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"{folder}/config.json can't be read")
+    return found
