@@ -67,7 +67,8 @@ def _export(settings: argparse.Namespace) -> None:
         if card.is_file():
             system = (saved.run.get("data") or {}).get("system")
             usage = hub.chat_usage(system) if saved.is_chat else hub.plain_usage(saved.kind)
-            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage)
+            published = (saved.run.get("hub") or {}).get("repo_id")
+            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage, published)
             files.write_text(temporary / "README.md", text)
     _say_sizes(exported)
     console.say(f"saved      {output}")

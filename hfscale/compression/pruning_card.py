@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from huggingface_hub import ModelCard
+
 ZEROS = (
     "zeros are stored and multiplied like other numbers, so that the file is as large as before, and the model no "
     "faster on hardware for dense weights"
@@ -64,10 +66,14 @@ def pruned_card(card: str, report: dict[str, Any]) -> str:
     lines = [f"| {what} | {before} | {after} |" for what, before, after in summary(report)]
     section = (
         "## Pruned\n\n"
-        f"This model was pruned after training (`{report['method']}`): {what_was_done(report)}. "
-        "All that this card says further below is about the model before that.\n\n"
+        f"This model was pruned after training (`{report['method']}`, sparsity {report['sparsity']:g}): "
+        f"{what_was_done(report)}. The results and the training further below are those of the model before that.\n\n"
         "| | before | after |\n| --- | --- | --- |\n" + "\n".join(lines) + "\n\n"
         f"Faster: {speed_up(report)}.\n\n"
     )
-    at = card.find("\n## ")
-    return f"{card[: at + 1]}{section}{card[at + 1 :]}" if at >= 0 else f"{card}\n{section}".lstrip("\n")
+    before = ModelCard(card, ignore_metadata_errors=True)
+    before.data.tags = list(dict.fromkeys([*(before.data.tags or []), "pruned"]))
+    body = before.text.replace("\n## Pruned\n", "\n## Pruned before\n")
+    at = body.find("\n## ")
+    before.text = f"{body[: at + 1]}{section}{body[at + 1 :]}" if at >= 0 else f"{body}\n{section}"
+    return before.content

@@ -16,6 +16,7 @@ from hfscale.batch import NO_LABEL
 from hfscale.data.labels import SPAN_OR_NONE
 from hfscale.data.tags import as_entities, is_plain
 from hfscale.evaluation.answers import Window, best_answer
+from hfscale.evaluation.intervals import Scores, example_intervals
 from hfscale.evaluation.metrics import compute_metrics, decode
 from hfscale.training.losses import logits_of, loss_sum
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from hfscale.batch import Batch
     from hfscale.data.labels import Labels
+    from hfscale.schemas import Task
 Forward = Callable[[torch.nn.Module, dict[str, Any]], torch.Tensor]
 """(model, inputs) -> what is kept of the outputs, one row per example."""
 
@@ -97,9 +99,14 @@ def score_classifier(
 def _score_texts(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> dict[str, float]:
     task = labels.task
     logits, targets = predict_logits(accelerator, model, batches), np.asarray(table["labels"])
-    values = compute_metrics(task, decode(task, logits), targets, logits.shape[-1])
+    values = _scores(task, decode(task, logits), targets, logits.shape[-1])
     values["loss"] = float(loss_sum(task, torch.from_numpy(logits), torch.from_numpy(targets))) / targets.size
     return values
+
+
+def _scores(task: Task, predictions: Any, references: Any, num_labels: int) -> Scores:
+    values = compute_metrics(task, predictions, references, num_labels)
+    return Scores(values, partial(example_intervals, task, values, predictions, references, num_labels))
 
 
 def _score_words(accelerator: Any, model: Any, batches: HeldOut, table: Dataset, labels: Labels) -> dict[str, float]:
@@ -122,7 +129,7 @@ def _score_words(accelerator: Any, model: Any, batches: HeldOut, table: Dataset,
         loss += float(output[at, 1].sum(dtype=np.float64))
     plain = is_plain(labels.names)
     given, right = (as_entities(tags.values(), plain) for tags in (predictions, references))
-    values = compute_metrics(labels.task, given, right, len(labels.names))
+    values = _scores(labels.task, given, right, len(labels.names))
     values["loss"] = loss / sum(map(len, references.values()))
     return values
 
@@ -139,7 +146,7 @@ def _score_spans(accelerator: Any, model: Any, batches: HeldOut, table: Dataset,
         contexts[question], references[question] = context, answers["text"]
     may_be_none = labels.names == SPAN_OR_NONE
     answers = [best_answer(windows[question], contexts[question], may_be_none).text for question in windows]
-    values = compute_metrics(labels.task, answers, list(references.values()), len(labels.names))
+    values = _scores(labels.task, answers, list(references.values()), len(labels.names))
     targets = np.asarray(table["labels"])
     values["loss"] = float(loss_sum(labels.task, torch.from_numpy(logits), torch.from_numpy(targets))) / targets.size
     return values
