@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
+from seqeval.metrics.sequence_labeling import get_entities
 
 from hfscale.evaluation.metrics import AnswerF1, Correlation
 from hfscale.schemas import Task
@@ -68,17 +69,16 @@ def example_intervals(
     """Of all metrics of `compute_metrics`: those that count examples by Wilson, the others by the percentiles of 1,000
     bootstrap resamples of the examples, sentences or questions (Efron & Tibshirani 1993, section 13.3).
 
-    A metric that is not a number in some resample, as a correlation with a constant, has no interval.
+    A metric that is not a number in some resample, as a correlation with a constant, or the same in all, has none.
     """
     number = len(references)
-    if task == "token_classification":
-        return {}  # words of a sentence are alike, and entities are no examples
-    found = share_intervals(values, number)
+    # The words of a sentence are no examples on their own.
+    found = {} if task == "token_classification" else share_intervals(values, number)
     if not _FEWEST <= number <= _MOST:
         return found
     for name, drawn in _RESAMPLED[task](predictions, references, num_labels).items():
         low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        if math.isfinite(low) and math.isfinite(high):
+        if math.isfinite(low) and low < high:
             found[name] = Interval(float(low), float(high), "bootstrap")
     return {name: found[name] for name in values if name in found}
 
@@ -94,22 +94,24 @@ def _of_classes(predictions: Any, references: Any, num_labels: int) -> dict[str,
     given, right = (weights @ each for each in in_class)  # (resamples, classes)
     hits = (weights * (kinds[:, 0] == kinds[:, 1])) @ in_class[1]
     number = weights.sum(axis=1)
-    f1 = _f1(hits, given + right)
+    f1 = _ratio(2 * hits, given + right)
     spread = (number**2 - (given**2).sum(axis=1)) * (number**2 - (right**2).sum(axis=1))
     agreement = hits.sum(axis=1) * number - (given * right).sum(axis=1)
-    matthews = np.divide(agreement, np.sqrt(spread), out=np.zeros(len(number)), where=spread > 0)
     if num_labels == 2:
         mean = f1[:, 1] if width == 2 else np.zeros(len(f1))
     else:  # over the classes that occur
         mean = f1.sum(axis=1) / (given + right > 0).sum(axis=1)
-    return {"f1": mean, "matthews_correlation": matthews}
+    return {"f1": mean, "matthews_correlation": _ratio(agreement, np.sqrt(spread))}
 
 
 def _of_label_sets(predictions: Any, references: Any, _: int) -> dict[str, np.ndarray]:
     kinds, weights = _draw(np.stack([predictions, references], axis=1))
     hits = weights @ (kinds[:, 0] * kinds[:, 1])  # (resamples, labels)
     both = weights @ (kinds[:, 0] + kinds[:, 1])
-    return {"f1_micro": _f1(hits.sum(axis=1), both.sum(axis=1)), "f1_macro": _f1(hits, both).mean(axis=1)}
+    return {
+        "f1_micro": _ratio(2 * hits.sum(axis=1), both.sum(axis=1)),
+        "f1_macro": _ratio(2 * hits, both).mean(axis=1),
+    }
 
 
 def _of_numbers(predictions: Any, references: Any, _: int) -> dict[str, np.ndarray]:
@@ -117,6 +119,18 @@ def _of_numbers(predictions: Any, references: Any, _: int) -> dict[str, np.ndarr
     rows = (random.integers(number, size=number) for _ in range(_RESAMPLES))
     drawn = [Correlation()._compute(predictions[row], references[row]) for row in rows]
     return {name: np.array([each[name] for each in drawn]) for name in drawn[0]}
+
+
+def _of_tags(predictions: Any, references: Any, _: int) -> dict[str, np.ndarray]:
+    counts = []
+    for given, right in zip(predictions, references, strict=True):
+        ours, theirs = (set(get_entities(tags)) for tags in (given, right))
+        same = sum(one == other for one, other in zip(given, right, strict=True))
+        counts.append([len(ours & theirs), len(ours), len(theirs), same, len(right)])
+    kinds, weights = _draw(np.array(counts))
+    hits, given, right, same, number = (weights @ kinds).T
+    found = {"f1": _ratio(2 * hits, given + right), "precision": _ratio(hits, given), "recall": _ratio(hits, right)}
+    return found | {"accuracy": _ratio(same, number)}
 
 
 def _of_answers(predictions: Any, references: Any, _: int) -> dict[str, np.ndarray]:
@@ -130,6 +144,7 @@ _RESAMPLED: dict[Task, Callable[[Any, Any, int], dict[str, np.ndarray]]] = {
     "single_label_classification": _of_classes,
     "multi_label_classification": _of_label_sets,
     "regression": _of_numbers,
+    "token_classification": _of_tags,
     "question_answering": _of_answers,
 }
 
@@ -142,5 +157,6 @@ def _draw(examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return kinds, np.random.default_rng(0).multinomial(number, counts / number, size=_RESAMPLES).astype(np.float64)
 
 
-def _f1(hits: np.ndarray, given_and_right: np.ndarray) -> np.ndarray:
-    return np.divide(2 * hits, given_and_right, out=np.zeros_like(hits), where=given_and_right > 0)
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """0 where there is nothing to take a part of."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

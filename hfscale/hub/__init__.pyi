@@ -1,4 +1,5 @@
 from .card import model_card as model_card
+from .data_card import dataset_card as dataset_card
 from .export_card import exported_card as exported_card
 from .image_card import image_model_card as image_model_card
 from .language_card import chat_model_card as chat_model_card

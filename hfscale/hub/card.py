@@ -57,7 +57,11 @@ def model_card(config: Any, result: dict[str, Any], label_names: Sequence[str]) 
             "Results": results(result, held_out, words),
             "Training": training(config, result, data, words),
             "Limits": limits(
-                config, result, metadata, words, [f"Trained on texts of at most {cut} tokens."] if cut else []
+                config,
+                result,
+                metadata,
+                words,
+                [f"In training a text, or a window of it, had at most {cut} tokens."] if cut else [],
             ),
         },
     )

@@ -143,9 +143,10 @@ def _environment(config: Any) -> dict[str, Any]:
 
 def _machine(environment: dict[str, Any], result: dict[str, Any]) -> list[str]:
     number, seconds = result["num_processes"], result["train_seconds"]
-    device, processes = "", f"{number} process{'es' if number > 1 else ''}"
+    device, processes = "", _count(number, "process", "es")
     if environment.get("device") == "cpu":
-        device = f" on a CPU of {environment['cpu_cores']} cores, {environment['threads_per_process']} thread(s) each"
+        threads = _count(environment["threads_per_process"], "thread")
+        device = f" on a CPU of {_count(environment['cpu_cores'], 'core')}, {threads} each"
     elif environment:
         device = f" on {environment['device']} each"
     memory, precision = result.get("peak_memory_bytes"), environment.get("precision")
@@ -158,9 +159,13 @@ def _machine(environment: dict[str, Any], result: dict[str, Any]) -> list[str]:
     return [*lines, *([f"Software: {used}."] if used else [])]
 
 
+def _count(number: int, name: str, plural: str = "s") -> str:
+    return f"{number} {name}{plural if number != 1 else ''}"
+
+
 def _duration(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} seconds" if seconds >= 1 else f"{seconds:.1f} seconds"
+        return _count(round(seconds), "second") if seconds >= 1 else "less than a second"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
@@ -168,17 +173,18 @@ def _energy(environment: dict[str, Any], number: int, seconds: float) -> str:
     """The time of training times a wattage, which is said; nothing where none is known."""
     if environment.get("device") == "cpu":
         cores = min(number * environment["threads_per_process"], environment["cpu_cores"])
-        watts, times = cores * WATTS_PER_CORE, f"{cores} busy core(s) x {WATTS_PER_CORE} W, which is assumed"
+        watts, times = cores * WATTS_PER_CORE, f"{_count(cores, 'busy core')} x {WATTS_PER_CORE} W, which is assumed"
     elif environment.get("power_limit_watts"):
         limit = environment["power_limit_watts"]
-        watts, times = number * limit, f"{number} GPU(s) x {limit:.0f} W, the limit they were set to"
+        watts, times = number * limit, f"{_count(number, 'GPU')} x {limit:.0f} W, the most it may take"
     else:
         return ""
     hours = watts * seconds / 3600
-    shown = f"{hours / 1000:.2g} kWh" if hours >= 1000 else f"{hours:.2g} Wh"
+    amount = f"about {hours / 1000:.2g} kWh" if hours >= 1000 else f"about {hours:.2g} Wh"
+    amount = amount if hours >= 0.01 else "less than 0.01 Wh"
     return (
-        f"Energy: about {shown}, an estimate and no measurement: {_duration(seconds)} x {times}; the rest of the "
-        "machine is not in it."
+        f"Energy: {amount}, an estimate and no measurement: {_duration(seconds)} x {times}; the rest of the machine "
+        "is not in it."
     )
 
 
