@@ -84,7 +84,7 @@ def dataset_card(
         license=license,
         task_categories=task_categories,
         size_categories=next((size for most, size in _SIZES if rows < most), "n>10M"),
-        **({"configs": configs} if configs else {}),
+        configs=configs,
     )
     others = [path for path in files if path not in known]
     sections = [_about_tables(tables), _about_images(images), _about_others(others, folder)]

@@ -21,20 +21,22 @@ def exported_card(text: str, exported: dict[str, Any], usage: str, published: st
             model quantized.
     """
     card = ModelCard(text, ignore_metadata_errors=True)
-    card.data.library_name = "transformers"
-    tags = list(card.data.tags or [])
+    data: Any = card.data
+    data.library_name = "transformers"
+    tags = list(data.tags or [])
     if exported["bits"]:
+        data.eval_results = None  # they were measured on the model before
         tags += [f"{exported['bits']}-bit", "bitsandbytes"]
-    card.data.tags = list(dict.fromkeys(tags)) or None
+    data.tags = list(dict.fromkeys(tags)) or None
     if exported["bits"] and published and not exported["merged_into"]:
-        card.data.base_model, card.data["base_model_relation"] = published, "quantized"
-    elif card.data.get("base_model_relation") == "adapter":
-        card.data["base_model_relation"] = "finetune"
+        data.base_model, data["base_model_relation"] = published, "quantized"
+    elif data.get("base_model_relation") == "adapter":
+        data["base_model_relation"] = "finetune"
     body = without_section(card.text, "Export")
     if exported["merged_into"]:
         needs = f"`pip install transformers torch{' bitsandbytes' if exported['bits'] else ''}`."
         body = replaced_section(body, "Use", f"{needs}\n\n{usage}")
-        body = body.replace("It is an adapter of ", "It was made from ", 1)
+        body = body.replace("It is an adapter of ", "It is fine-tuned by an adapter, merged since, from ", 1)
     elif exported["bits"]:
         body = body.replace("`pip install transformers torch`.", "`pip install transformers torch bitsandbytes`.", 1)
     card.text = f"{body.rstrip()}\n\n## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"
@@ -65,7 +67,7 @@ def _what(exported: dict[str, Any]) -> str:
             f"{layers['disk_bytes'] / layers['float32_bytes']:.1%} of their size in float32, and need `pip install "
             "bitsandbytes`; all others are in float32."
         )
-    done.append("The results above, and the metadata, are those of the model before; this is how far it moved:")
+    done.append("The results above are those of the model before; this is how far it moved:")
     return " ".join(done)
 
 

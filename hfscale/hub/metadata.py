@@ -10,27 +10,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_fr
 
 from hfscale.data.sources import is_local, last_part
 from hfscale.errors import HfscaleError
+from hfscale.evaluation.hub_names import HUB_NAMES
 from hfscale.models import origin_of
 from hfscale.models.locate import locate_model
 from hfscale.schemas import ModelSettings
 
-_METRICS = {
-    "accuracy": ("accuracy", "Accuracy"),
-    "f1": ("f1", "F1"),
-    "f1_micro": ("f1", "F1 (micro)"),
-    "f1_macro": ("f1", "F1 (macro)"),
-    "matthews_correlation": ("matthews_correlation", "Matthews correlation"),
-    "subset_accuracy": ("accuracy", "Accuracy (all labels right)"),
-    "pearson": ("pearsonr", "Pearson correlation"),
-    "spearman": ("spearmanr", "Spearman correlation"),
-    "mse": ("mse", "Mean squared error"),
-    "precision": ("precision", "Precision"),
-    "recall": ("recall", "Recall"),
-    "exact_match": ("exact_match", "Exact match"),
-    "perplexity": ("perplexity", "Perplexity per token"),
-    "bits_per_byte": ("bits_per_byte", "Bits per byte"),
-}
-"""Our names -> (the Hub's, as people read it); what is not here means nothing without the card's text."""
 _KINDS = {"csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet", "txt": "text"}
 _ENGLISH = ("builtin:tickets", "builtin:docstrings")
 
@@ -45,6 +29,7 @@ def model_metadata(
     """
     hub, adapted = getattr(config, "hub", None), bool(getattr(config, "lora", None))
     base = base_on_hub(config.model)
+    relation: dict[str, Any] = {"base_model_relation": "adapter" if adapted else "finetune"} if base else {}
     train = config.data.train
     language = getattr(hub, "language", None) or ("en" if _plain(train) in _ENGLISH else None)
     return ModelCardData(
@@ -54,7 +39,7 @@ def model_metadata(
         pipeline_tag=pipeline_tag,
         tags=["hfscale", *tags],
         base_model=base,
-        **({"base_model_relation": "adapter" if adapted else "finetune"} if base else {}),
+        **relation,
         datasets=[_plain(train)] if _on_hub(train) else None,
         model_name=(getattr(hub, "repo_id", None) or title).rpartition("/")[2],
         eval_results=_eval_results(config, result, pipeline_tag) or None,
@@ -101,12 +86,12 @@ def _eval_results(config: Any, result: dict[str, Any], pipeline_tag: str) -> lis
             dataset_name=_plain(last_part(source)) + (" (held-out part)" if split is None else ""),
             dataset_config=getattr(config.data, "subset", None) if on_hub else None,
             dataset_split=split or (source.partition("#")[2] or "train" if on_hub else None),
-            metric_type=_METRICS[name][0],
-            metric_name=_METRICS[name][1],
+            metric_type=HUB_NAMES[name][0],
+            metric_name=HUB_NAMES[name][1],
             metric_value=round(value, 6),
         )
         for name, value in result["metrics"].items()
-        if name in _METRICS and value is not None and math.isfinite(value)
+        if name in HUB_NAMES and value is not None and math.isfinite(value)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from huggingface_hub import ModelCard
 
 from hfscale.hub.usage import PLACE
@@ -14,13 +16,14 @@ def named_card(text: str, repo_id: str, license: str | None = None, language: st
         license, language: as the Hub spells them (`apache-2.0`, `en`); what is None stays as it was.
     """
     card = ModelCard(text, ignore_metadata_errors=True)
+    data: Any = card.data
     if license:
-        card.data.license = license
+        data.license = license
     if language:
-        card.data.language = language
-    if card.data.eval_results:
-        card.data.model_name = repo_id.rpartition("/")[2]
-    if card.data.base_model == repo_id:  # an exported model that takes the place of the one before
-        card.data.pop("base_model"), card.data.pop("base_model_relation")
+        data.language = language
+    if data.eval_results:
+        data.model_name = repo_id.rpartition("/")[2]
+    if data.base_model == repo_id:  # an exported model that takes the place of the one before
+        data.base_model = data["base_model_relation"] = None
     card.text = card.text.replace(PLACE, repo_id)
     return card.content
