@@ -131,7 +131,7 @@ def chat_usage(system: str | None, options: str = "") -> str:
 ```python
 from transformers import pipeline
 
-model = pipeline("text-generation", "{PLACE}"{options})
+model = pipeline("text-generation", "{PLACE}", max_new_tokens=64{options})
 print(model({_messages(system)})[0]["generated_text"][-1]["content"])
 ```
 """
@@ -150,7 +150,7 @@ ends = GenerationConfig.from_pretrained("{PLACE}").eos_token_id
 asked = tokenizer.apply_chat_template(
     {_messages(config.data.system)}, add_generation_prompt=True, return_tensors="pt", return_dict=True
 ).to(model.device)
-answer = model.generate(**asked, max_new_tokens=128, eos_token_id=ends)[0, asked["input_ids"].shape[1] :]
+answer = model.generate(**asked, max_new_tokens=64, eos_token_id=ends)[0, asked["input_ids"].shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))
 ```
 """
