@@ -70,7 +70,7 @@ def _export(settings: argparse.Namespace) -> None:
             pair = isinstance(data.get("text"), list) and len(data["text"]) == 2
             usage = hub.plain_usage(saved.kind, trust, pair)
             if saved.is_chat:
-                usage = hub.chat_usage(data.get("system"), trust)
+                usage = hub.chat_usage(data, trust)
             published = (saved.run.get("hub") or {}).get("repo_id")
             text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage, published)
             files.write_text(temporary / "README.md", text)

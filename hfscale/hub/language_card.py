@@ -72,7 +72,7 @@ def _answering_card(config: Any, result: dict[str, Any], made: str, words: Words
     number = result["num_examples"]["train"]
     data = f"{number:,} {words.examples} of {source}, of at most {config.data.max_length} tokens."
     trust = ", trust_remote_code=True" if config.model.trust_remote_code else ""
-    plain = f"`pip install transformers torch`.{trust_note(config.model)}\n\n{chat_usage(config.data.system, trust)}"
+    plain = f"`pip install transformers torch`.{trust_note(config.model)}\n\n{chat_usage(vars(config.data), trust)}"
     sections = {
         "": f"This model answers messages. It is {how} {base}, {made} {source}.",
         "Use": adapter_chat(config) if config.lora else plain,

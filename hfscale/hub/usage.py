@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from hfscale.data.sources import is_local, last_part
@@ -125,14 +126,19 @@ def _predict(kind: str, pair: bool) -> str:
     )
 
 
-def chat_usage(system: str | None, options: str = "") -> str:
-    """Lines that ask a plain model folder, behind the system message that it was trained with."""
+def chat_usage(data: Mapping[str, Any], options: str = "") -> str:
+    """Lines that ask a plain model folder, behind the system message that it was trained with.
+
+    Args:
+        data: the settings of the run's data.
+        options: further arguments of the pipeline, each behind a comma.
+    """
     return f"""\
 ```python
 from transformers import pipeline
 
-model = pipeline("text-generation", "{PLACE}", max_new_tokens=64{options})
-print(model({_messages(system)})[0]["generated_text"][-1]["content"])
+model = pipeline("text-generation", "{PLACE}", max_new_tokens={_room(data)}{options})
+print(model({_messages(data.get("system"))})[0]["generated_text"][-1]["content"])
 ```
 """
 
@@ -150,11 +156,17 @@ ends = GenerationConfig.from_pretrained("{PLACE}").eos_token_id
 asked = tokenizer.apply_chat_template(
     {_messages(config.data.system)}, add_generation_prompt=True, return_tensors="pt", return_dict=True
 ).to(model.device)
-answer = model.generate(**asked, max_new_tokens=64, eos_token_id=ends)[0, asked["input_ids"].shape[1] :]
+written = model.generate(**asked, max_new_tokens={_room(vars(config.data))}, eos_token_id=ends)
+answer = written[0, asked["input_ids"].shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))
 ```
 """
     )
+
+
+def _room(data: Mapping[str, Any]) -> int:
+    """Tokens to write: a model may have positions for no more than it was trained on."""
+    return min(128, (data.get("max_length") or 256) // 2)
 
 
 def _messages(system: str | None) -> str:
