@@ -92,6 +92,7 @@ def pruned_card(card: str, report: dict[str, Any]) -> str:
     before = ModelCard(card, ignore_metadata_errors=True)
     data: Any = before.data
     data.eval_results = _measured_again(data.eval_results or [], report) or None
+    data.model_name = data.model_name if data.eval_results else None
     data.tags = list(dict.fromkeys([*(data.tags or []), "pruned"]))
     body = before.text.replace("\n## Pruned\n", "\n## Pruned before\n")
     at = body.find("\n## ")

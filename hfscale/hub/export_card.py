@@ -25,7 +25,7 @@ def exported_card(text: str, exported: dict[str, Any], usage: str, published: st
     data.library_name = "transformers"
     tags = list(data.tags or [])
     if exported["bits"]:
-        data.eval_results = None  # they were measured on the model before
+        data.eval_results = data.model_name = None  # they were measured on the model before
         tags += [f"{exported['bits']}-bit", "bitsandbytes"]
     data.tags = list(dict.fromkeys(tags)) or None
     if exported["bits"] and published and not exported["merged_into"]:

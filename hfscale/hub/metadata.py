@@ -30,7 +30,7 @@ def model_metadata(
     hub, adapted = getattr(config, "hub", None), bool(getattr(config, "lora", None))
     base = base_on_hub(config.model)
     relation: dict[str, Any] = {"base_model_relation": "adapter" if adapted else "finetune"} if base else {}
-    train = config.data.train
+    train, results = config.data.train, _eval_results(config, result, pipeline_tag)
     language = getattr(hub, "language", None) or ("en" if _plain(train) in _ENGLISH else None)
     return ModelCardData(
         language=language,
@@ -41,8 +41,8 @@ def model_metadata(
         base_model=base,
         **relation,
         datasets=[_plain(train)] if _on_hub(train) else None,
-        model_name=(getattr(hub, "repo_id", None) or title).rpartition("/")[2],
-        eval_results=_eval_results(config, result, pipeline_tag) or None,
+        model_name=(getattr(hub, "repo_id", None) or title).rpartition("/")[2] if results else None,
+        eval_results=results or None,
     )
 
 
