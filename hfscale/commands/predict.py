@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "predict",
         allow_abbrev=False,
-        help="label texts, tag words or answer questions with a run's model",
+        help="label texts, tag words, answer questions or translate with a run's model",
         description="Predict with a run's model; one JSON object per text: its label with every label's probability, "
         "its words with their tags, or the answer to a question.",
     )
@@ -52,7 +52,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _predict(settings: argparse.Namespace) -> None:
-    from hfscale import console, files, models, runs
+    from hfscale import models, runs
 
     _check_predict(settings)
     folder: Path = settings.run_folder
@@ -60,9 +60,27 @@ def _predict(settings: argparse.Namespace) -> None:
     trained_on = runs.settings_around(folder).get("data") or {}
     # A run folder may come from anywhere: its own settings must not have code run on this machine.
     base = _base(settings, folder, model_folder)
+    if models.is_seq2seq(model_folder):
+        return _put_out(settings, _outputs(settings, model_folder, base, trained_on))
     classifier = models.saved_text_classifier(model_folder, settings.trust_remote_code, base)
     given = _given(settings, trained_on, classifier.task)
-    predictions = _predictions(classifier, given, trained_on, settings.batch_size)
+    _put_out(settings, _predictions(classifier, given, trained_on, settings.batch_size))
+
+
+def _outputs(settings: argparse.Namespace, model_folder: Path, base: Any, data: dict[str, Any]) -> list[Any]:
+    """One object per text: what an encoder-decoder writes of it, behind the prefix that it was trained with."""
+    from hfscale import evaluation, models
+
+    column = {"text": data.get("source") or "text"}
+    texts = [example["text"] for example in _given(settings, column, None)]
+    model, tokenizer = models.saved_seq2seq_model(model_folder, settings.trust_remote_code, base)
+    length, prefix = data.get("max_length") or tokenizer.model_max_length, data.get("prefix") or ""
+    return evaluation.predict_outputs(model, tokenizer, texts, length, settings.batch_size, prefix)
+
+
+def _put_out(settings: argparse.Namespace, predictions: list[Any]) -> None:
+    from hfscale import console, files
+
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
     if settings.output:
         files.write_text(settings.output, "\n".join(lines) + "\n")

@@ -28,5 +28,7 @@ from .preferences import load_preferences as load_preferences
 from .preferences import pair_preferences as pair_preferences
 from .splits import Splits as Splits
 from .splits import load_splits as load_splits
+from .text_pairs import load_text_pairs as load_text_pairs
+from .text_pairs import tokenize_pairs as tokenize_pairs
 from .tokenization import tokenize as tokenize
 from .vocabulary import load_or_train_tokenizer as load_or_train_tokenizer

@@ -18,7 +18,7 @@ from hfscale.data.readers import HALF_CHARACTER, Row, has_half_characters
 from hfscale.data.sources import Source, find_source
 from hfscale.data.splits import refuse_idle
 from hfscale.errors import DataError
-from hfscale.schemas import ConversationSettings
+from hfscale.schemas import ConversationSettings, SourceSettings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,11 +61,11 @@ class RowKind(NamedTuple):
     """Of (source, settings, layout)."""
     apart: str
     """The text by which rows are held out: of two with the same one, both are or neither."""
-    version: int
-    """Raised when what is made changes: it is part of the cache's key."""
+    version: int | str
+    """Another one when what is made changes: it is part of the cache's key."""
 
 
-def split_rows(settings: ConversationSettings, kind: RowKind) -> Conversations:
+def split_rows(settings: SourceSettings, kind: RowKind) -> Conversations:
     """Training and validation rows of the sources that the settings name.
 
     Raises:
@@ -73,7 +73,7 @@ def split_rows(settings: ConversationSettings, kind: RowKind) -> Conversations:
     """
     sources = [find_source(name) for name in (settings.train, settings.validation) if name]
     refuse_idle(settings, sources)
-    table, *others = (_table(each, settings, kind) for each in sources)
+    table, *others = (table_of(each, settings, kind) for each in sources)
     if others:
         train, validation = table, others[0]
         warn_of_shared(train, validation, kind.name, kind.apart)
@@ -85,7 +85,12 @@ def split_rows(settings: ConversationSettings, kind: RowKind) -> Conversations:
     return Conversations(train, validation)
 
 
-def _table(source: Source, settings: ConversationSettings, kind: RowKind) -> Dataset:
+def table_of(source: Source, settings: SourceSettings, kind: RowKind) -> Dataset:
+    """The good rows of a source.
+
+    Raises:
+        DataError: as `load_conversations`.
+    """
     from datasets import Features, Value
 
     layout = _layout_of(source, settings, kind)
@@ -96,7 +101,7 @@ def _table(source: Source, settings: ConversationSettings, kind: RowKind) -> Dat
     return without_bad_rows(cached_table(kind.make, features, arguments, key), source, settings)
 
 
-def _layout_of(source: Source, settings: ConversationSettings, kind: RowKind) -> tuple[str, ...]:
+def _layout_of(source: Source, settings: SourceSettings, kind: RowKind) -> tuple[str, ...]:
     rows = list(itertools.islice(source.rows(settings), COLUMNS_FROM))
     if not rows:
         raise DataError(f"{source.name} holds no {kind.name}")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from hfscale import console
 from hfscale.data.docstrings import docstring_files
+from hfscale.data.parallel import IN_BRACES, parallel_rows
 from hfscale.data.readers import KINDS, Row, file_kind, read_file
 from hfscale.errors import DataError, did_you_mean
 from hfscale.network import asking_hub
@@ -33,6 +34,8 @@ class Source(NamedTuple):
     files: tuple[Path, ...] = ()
     hub_id: str | None = None
     split: str = "train"
+    columns: tuple[str, ...] = ()
+    """Of text files with the same lines the name of each, which is that of a column."""
 
     def fingerprint(self, settings: SourceSettings, most: int | None = None) -> str:
         """sha256 over the files' content; for the Hub, that of `datasets`, which follows the revision, or the revision
@@ -52,6 +55,9 @@ class Source(NamedTuple):
         """All rows in order; of a Hub data set the first `most`, no more of it downloaded than they need."""
         if self.hub_id:
             yield from _hub_rows(self.hub_id, settings.subset, self.split, most)
+        if self.columns:
+            yield from parallel_rows(self.files, self.columns, settings)
+            return
         for path in self.files:
             yield from read_file(path, settings)
 
@@ -79,6 +85,9 @@ def find_source(name: str, corpus: bool = False) -> Source:
     path = Path(name).expanduser()
     if path.is_file():
         return Source(name, (path,))
+    languages = IN_BRACES.search(name)
+    if languages is not None:
+        return _parallel(name, languages[1].split(","))
     if path.is_dir():
         files = _files_in(path, name, corpus)
         _refuse_several_splits(name, files)
@@ -92,6 +101,14 @@ def find_source(name: str, corpus: bool = False) -> Source:
         siblings = [str(path.parent / child.name) for child in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"no such file or folder: {name}{did_you_mean(str(path), siblings)}")
     return Source(name, hub_id=plain, split=split or "train")
+
+
+def _parallel(name: str, columns: list[str]) -> Source:
+    paths = [Path(IN_BRACES.sub(column, name)).expanduser() for column in columns]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise DataError(f"no such file: {missing}, which {name} stands for")
+    return Source(name, tuple(paths), columns=tuple(columns))
 
 
 def _files_in(folder: Path, name: str, nested: bool) -> list[Path]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 Kind = Literal["wordpiece", "bpe"]
-Reader = Literal["encoder", "decoder"]
-"""What the tokenizer is for: models that read texts and pairs of them, or models that write."""
+Reader = Literal["encoder", "decoder", "seq2seq"]
+"""What the tokenizer is for: models that read texts and pairs of them, models that write, or that do both."""
 
 _FORMAT = 2  # raise it when training changes: it is part of the cache's key
 _VOCAB_SIZE = 8_000
@@ -39,6 +39,7 @@ _WORDPIECE_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _BPE_SPECIAL: dict[Reader, list[str]] = {
     "encoder": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],  # as RoBERTa's
     "decoder": ["<|endoftext|>", "<|pad|>"],
+    "seq2seq": ["</s>", "<pad>"],
 }
 _OPTIONS: dict[tuple[Kind, Reader], dict[str, Any]] = {
     ("wordpiece", "encoder"): {
@@ -54,6 +55,11 @@ _OPTIONS: dict[tuple[Kind, Reader], dict[str, Any]] = {
         "pad_token": "<pad>",
         "unk_token": "<unk>",
         "mask_token": "<mask>",
+        "model_input_names": ["input_ids", "attention_mask"],
+    },
+    ("bpe", "seq2seq"): {
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
         "model_input_names": ["input_ids", "attention_mask"],
     },
     ("bpe", "decoder"): {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|pad|>"},
@@ -234,7 +240,7 @@ def _continues_word(character: str, backend: Tokenizer) -> bool:
 
 def _train_bpe(table: Dataset, vocab_size: int, reader: Reader) -> Tokenizer:
     """Byte-level BPE as GPT-2's (Radford et al. 2019): no text is out of its vocabulary. For an encoder texts are
-    framed as RoBERTa's are."""
+    framed as RoBERTa's are; where they are to be written after reading they get an end."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     backend = Tokenizer(models.BPE())
@@ -252,4 +258,6 @@ def _train_bpe(table: Dataset, vocab_size: int, reader: Reader) -> Tokenizer:
         backend.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
         )
+    if reader == "seq2seq":
+        backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
     return backend

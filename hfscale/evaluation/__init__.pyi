@@ -14,3 +14,6 @@ from .predict import predict_texts as predict_texts
 from .preferences import score_preferences as score_preferences
 from .score import predict_logits as predict_logits
 from .score import score_classifier as score_classifier
+from .seq2seq import predict_outputs as predict_outputs
+from .seq2seq import require_metrics as require_metrics
+from .seq2seq import score_seq2seq as score_seq2seq

@@ -67,10 +67,11 @@ def adapter_usage(config: Any, kind: str, *options: str, pair: bool = False) -> 
     into by itself.
 
     Args:
-        kind: a task, or `causal` for a model that `adapter_chat` asks.
+        kind: a task, or `causal` or `seq2seq`, whose models are only loaded.
         options: more arguments of `from_pretrained` of the base.
     """
-    auto_class = "AutoModelForCausalLM" if kind == "causal" else f"AutoModelFor{head_of(kind)}"  # type: ignore[arg-type]
+    whole = {"causal": "AutoModelForCausalLM", "seq2seq": "AutoModelForSeq2SeqLM"}  # asked by lines of their own
+    auto_class = whole.get(kind) or f"AutoModelFor{head_of(kind)}"  # type: ignore[arg-type]
     name, revision = config.model.name, getattr(config.model, "revision", None)
     base = "PATH_OF_BASE" if is_local(name) else origin_of(name)
     needed = f"`{base}`"
@@ -83,7 +84,7 @@ def adapter_usage(config: Any, kind: str, *options: str, pair: bool = False) -> 
         in_bits = f"in_bits = BitsAndBytesConfig(**config.hfscale_quantization)  # {in_words(quant)}\n"
         arguments.append("quantization_config=in_bits")
     torch, predict = "", ""
-    if kind != "causal":
+    if kind not in whole:
         classes.append("AutoTokenizer")
         torch = "import torch\n"
         predict = f'tokenizer = AutoTokenizer.from_pretrained("{PLACE}")\n{_predict(kind, pair)}'

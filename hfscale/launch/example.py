@@ -49,6 +49,17 @@ def describe_example(batch: Batch, tokenizer: Any, label_names: dict[int, str]) 
     return f"{shown} -> {_target(labels, label_names, ids, tokenizer)}; {len(real)} tokens{masked}"
 
 
+def describe_pair(batch: Batch, tokenizer: Any) -> str:
+    """The pair of a batch with the most padding: what an encoder-decoder reads, and what it is to write."""
+    row = int(batch.inputs["attention_mask"].sum(1).argmin())
+    read = batch.inputs["input_ids"][row][batch.inputs["attention_mask"][row] > 0]
+    labels = batch.inputs["labels"][row]
+    written = labels[labels != NO_LABEL]
+    texts = [tokenizer.decode(ids) for ids in (read, written)]
+    shown = " -> ".join(repr(text if len(text) <= _WRITTEN else f"{text[:_WRITTEN]}...") for text in texts)
+    return f"{shown}; {len(read)} tokens read, {len(written)} written"
+
+
 def _is_partly_learned(ids: list[int], labels: list[int], pieces: list[int]) -> bool:
     """Whether there are next tokens of the same text that are read only, beside others that are learned."""
     inside = [at for at in range(len(ids) - 1) if pieces[at] == pieces[at + 1] > 0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfscale import console
 from hfscale.errors import LaunchError
-from hfscale.launch.example import describe_example, describe_special_tokens
+from hfscale.launch.example import describe_example, describe_pair, describe_special_tokens
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,7 +28,8 @@ def preflight(
 
     Args:
         tokenizer: None for images.
-        objective: of a transformer, as `hfscale plan` takes it; None for the small networks, which fit anywhere.
+        objective: of a transformer, as `hfscale plan` takes it, or `seq2seq`, whose memory is not predicted; None for
+            the small networks, which fit anywhere.
 
     Raises:
         LaunchError: where the memory can't be enough, with what to try.
@@ -38,6 +39,8 @@ def preflight(
     first: Batch = batches[0][0]
     if tokenizer is not None:
         console.say(f"tokens     {describe_special_tokens(tokenizer)}")
+    if objective == "seq2seq":
+        return console.say(f"example    {describe_pair(first, tokenizer)}")
     names = dict(model.config.id2label or {}) if objective not in ("causal", "masked") else {}
     console.say(f"example    {describe_example(first, tokenizer, names)}")
     if objective is not None:
@@ -115,6 +118,7 @@ def predicted_bytes(
         autocast=workload.precision == "bf16",
         lora=workload.lora,
         bits=workload.bits,
+        kept="fp32" if workload.bits and workload.precision == "bf16" else None,
         checkpointing=checkpointing,
         device=device,
     )

@@ -13,6 +13,11 @@ from .language import save_language_model as save_language_model
 from .language import stop_at as stop_at
 from .rnn import RnnConfig as RnnConfig
 from .rnn import RnnForSequenceClassification as RnnForSequenceClassification
+from .seq2seq import find_seq2seq_tokenizer as find_seq2seq_tokenizer
+from .seq2seq import is_seq2seq as is_seq2seq
+from .seq2seq import load_seq2seq_model as load_seq2seq_model
+from .seq2seq import saved_seq2seq_model as saved_seq2seq_model
+from .seq2seq import write_as as write_as
 from .targets import prepare_language_model as prepare_language_model
 from .text import TextClassifier as TextClassifier
 from .text import load_text_classifier as load_text_classifier

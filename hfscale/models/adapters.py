@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from hfscale import console
 from hfscale.errors import MissingExtraError, ModelError, SettingsError, did_you_mean
 from hfscale.models.builtin import origin_of
-from hfscale.models.quantization import moved_scales, num_bytes, num_weights, save_config
+from hfscale.models.heads import heads_of
+from hfscale.models.quantization import moved_scales, num_bytes, num_weights, quieten_bitsandbytes, save_config
 from hfscale.schemas import LoraSettings, ModelSettings
 
 if TYPE_CHECKING:
@@ -136,12 +137,6 @@ def linear_layers(model: nn.Module, without: Collection[str] = ()) -> dict[str, 
     return found
 
 
-def heads_of(model: Any) -> list[str]:
-    """What stands beside a model's encoder or decoder and has weights."""
-    children = ((name, module) for name, module in model.named_children() if name != model.base_model_prefix)
-    return [name for name, module in children if any(True for _ in module.parameters())]
-
-
 def modules_to_save(model: Any, new: Collection[str], train_heads: bool = True) -> list[str]:
     """What is trained whole beside an adapter: heads, and whatever has just been drawn. Nobody could load frozen
     weights that are random.
@@ -227,6 +222,7 @@ def require_peft() -> Any:
     Raises:
         MissingExtraError: where it is not installed.
     """
+    quieten_bitsandbytes()
     try:
         import peft
     except ImportError:

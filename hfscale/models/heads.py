@@ -55,6 +55,14 @@ def _quoted(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False)
 
 
+def heads_of(model: Any) -> list[str]:
+    """Names of what stands beside a model's body, its encoder or decoder or both, and has weights."""
+    children = [(name, module) for name, module in model.named_children() if any(True for _ in module.parameters())]
+    if hasattr(model, model.base_model_prefix):
+        return [name for name, _ in children if name != model.base_model_prefix]
+    return [name for name, module in children if module is model.get_output_embeddings()]  # T5's body has no name
+
+
 def auto_class(task: Task) -> Any:
     """transformers' class that finds the model class with the task's head for any architecture."""
     import transformers

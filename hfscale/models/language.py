@@ -156,7 +156,7 @@ def _load(
     torch.manual_seed(seed)
     options = {"attn_implementation": settings.attention, "dtype": torch.float32}
     if settings.name is not None:
-        model, new = _pretrained(settings, auto, options, empty, quant, dropout)
+        model, new = pretrained_or_empty(settings, auto, options, empty, quant, dropout)
     else:
         model, new = _of_shape(settings, auto, kind, tokenizer, max_length, options, empty), set[str]()
     console.say(f"model      {settings.name or f'new {kind}'}, {model.num_parameters():,} parameters")
@@ -190,14 +190,19 @@ def _of_shape(
         return auto.from_config(config, **options)
 
 
-def _pretrained(
+def pretrained_or_empty(
     settings: LanguageModelSettings,
     auto: Any,
     options: dict[str, Any],
-    empty: bool,
-    quant: QuantSettings | None,
-    dropout: float | None,
+    empty: bool = False,
+    quant: QuantSettings | None = None,
+    dropout: float | None = None,
 ) -> tuple[PreTrainedModel, set[str]]:
+    """The model that the settings name, of this auto class, and the names of the weights that its files don't have.
+
+    Raises:
+        ModelError: as `load_masked_model`.
+    """
     from transformers import AutoConfig
 
     source, where = locate_model(settings)

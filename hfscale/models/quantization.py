@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hfscale.errors import MissingExtraError, ModelError
+from hfscale.models.heads import heads_of
 from hfscale.schemas import QuantSettings
 
 _NOTE = "hfscale_quantization"  # in config.json of an adapter: how its base was held
@@ -57,9 +58,7 @@ def kept_whole(config: Any, model_class: Any, trust_remote_code: bool) -> list[s
 
     with torch.device("meta"):
         shape: Any = model_class.from_config(config, trust_remote_code=trust_remote_code)
-    prefix = shape.base_model_prefix
-    heads = [name for name, _ in shape.named_children() if name != prefix]
-    return heads + [name for name, _ in shape.named_modules() if name.rpartition(".")[2] == "pooler"]
+    return heads_of(shape) + [name for name, _ in shape.named_modules() if name.rpartition(".")[2] == "pooler"]
 
 
 def is_quantized(config: Any) -> bool:
@@ -96,17 +95,26 @@ def refuse_quantized_new(model: Any, new: Collection[str], name: str) -> None:
 
 @contextlib.contextmanager
 def rows_apart(model: Any) -> Generator[None]:
-    """Each row of a batch goes through the model as if it were alone, but for rounding: LLM.int8 chooses by all rows
-    together which columns it keeps whole, and here chooses none."""
-    layers = [module.state for module in model.modules() if hasattr(getattr(module, "state", None), "threshold")]
-    thresholds = [state.threshold for state in layers]
-    for state in layers:
+    """Each row of a batch goes through the model as if it were alone, but for rounding in float32: LLM.int8 chooses by
+    all rows together which columns it keeps whole, and here chooses none; 4-bit weights are multiplied in bfloat16 on
+    a GPU, which would round off what is to be seen."""
+    import torch
+
+    states = [module.state for module in model.modules() if hasattr(getattr(module, "state", None), "threshold")]
+    layers = [module for module in model.modules() if hasattr(module, "compute_dtype")]
+    thresholds = [state.threshold for state in states]
+    types = [layer.compute_dtype for layer in layers]
+    for state in states:
         state.threshold = 0.0
+    for layer in layers:
+        layer.compute_dtype = torch.float32
     try:
         yield
     finally:
-        for state, threshold in zip(layers, thresholds, strict=True):
+        for state, threshold in zip(states, thresholds, strict=True):
             state.threshold = threshold
+        for layer, dtype in zip(layers, types, strict=True):
+            layer.compute_dtype = dtype
 
 
 def note_quantization(config: Any, arguments: dict[str, Any] | None) -> None:
@@ -165,12 +173,18 @@ def require_bitsandbytes() -> None:
     Raises:
         MissingExtraError: where it is not installed.
     """
+    quieten_bitsandbytes()
     try:
         from bitsandbytes.nn import modules
     except ImportError:
         raise MissingExtraError("quantization needs bitsandbytes: pip install 'hfscale[quant]'") from None
-    # On a CPU with AVX512-BF16 an evaluation packs 4-bit weights anew, computes in bfloat16, fails on small layers, and
-    # leaves the weights packed: training goes on without a gradient through them.
+    # On a CPU with AVX512-BF16 an evaluation packs 4-bit weights anew, computes in bfloat16, fails on small layers,
+    # and leaves the weights packed: training goes on without a gradient through them.
     modules.has_avx512bf16 = lambda: False  # pyright: ignore[reportPrivateImportUsage]
-    # It would say at every layer and call that it casts to half precision.
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+
+
+def quieten_bitsandbytes() -> None:
+    """Before it is imported, which PEFT does by itself: it would say at every layer and call that it casts to half
+    precision, and on some CPUs that a package is missing which nothing here uses."""
+    for name in ("autograd._functions", "backends.cpu.ops"):
+        logging.getLogger(f"bitsandbytes.{name}").setLevel(logging.ERROR)

@@ -15,3 +15,4 @@ from .try_it import chat_command as chat_command
 from .try_it import pipeline_command as pipeline_command
 from .try_it import pipeline_options as pipeline_options
 from .try_it import predict_commands as predict_commands
+from .try_it import write_command as write_command

@@ -52,6 +52,14 @@ def chat_command(path: Path, conversations: Iterable[Any], system: str | None = 
     return f"hfscale export {shlex.quote(str(path))} --merge && {merged}"
 
 
+def write_command(path: Path, pairs: Iterable[Any]) -> str:
+    """A line for the shell that has an encoder-decoder write what follows from the first handy text of `pairs` (see
+    `hfscale.data.text_pairs`); it puts the run's prefix before it by itself."""
+    texts = _handy_texts({"text": pair["text"], "label": None} for pair in itertools.islice(pairs, 100))
+    trust = " --trust_remote_code" if _trusted_code(path) else ""
+    return f"hfscale predict {shlex.quote(str(path))}{trust} --text {shlex.quote(texts[0])}"
+
+
 def pipeline_options(task: str) -> str:
     """More arguments of transformers' pipeline: of each word only the first token was trained to carry its tag; and by
     default it would write 256 tokens, for which a small model has no positions."""

@@ -32,6 +32,12 @@ from hfscale.schemas.prune import PruneSettings as PruneSettings
 from hfscale.schemas.quant import QuantSettings as QuantSettings
 from hfscale.schemas.quant import check_quant as check_quant
 from hfscale.schemas.rnn import RnnSettings as RnnSettings
+from hfscale.schemas.seq2seq import SEQ2SEQ_METRICS as SEQ2SEQ_METRICS
+from hfscale.schemas.seq2seq import GenerationSettings as GenerationSettings
+from hfscale.schemas.seq2seq import Seq2SeqModelSettings as Seq2SeqModelSettings
+from hfscale.schemas.seq2seq import Seq2SeqTask as Seq2SeqTask
+from hfscale.schemas.seq2seq import TextPairSettings as TextPairSettings
+from hfscale.schemas.seq2seq import check_seq2seq as check_seq2seq
 from hfscale.schemas.tasks import METRICS as METRICS
 from hfscale.schemas.tasks import Task as Task
 from hfscale.schemas.tasks import check_best_metric as check_best_metric

@@ -6,3 +6,4 @@ from .losses import loss_sum as loss_sum
 from .optimizers import build_optimizer as build_optimizer
 from .preference_loss import PreferenceLoss as PreferenceLoss
 from .schedules import learning_rate as learning_rate
+from .seq2seq_loss import seq2seq_loss as seq2seq_loss

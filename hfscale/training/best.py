@@ -122,6 +122,8 @@ class BestModel:
             load_whole_weights(self._accelerator, self._model, weights)
             load_tensors(buffers if is_main else {}, {name: weights[name] for name in buffers if is_main})
         elif is_main:
-            load_model(self._model, str(path))
+            missing, unexpected = load_model(self._model, str(path), strict=False)
+            computed = getattr(self._model, "_keys_to_ignore_on_save", None) or []  # a Marian's positions, say
+            assert set(missing) <= set(computed) and not unexpected, f"{path} holds another model"
         # Other machines may not see this one's disk.
         broadcast(list((buffers_of(self._model) if shares else self._model.state_dict()).values()))

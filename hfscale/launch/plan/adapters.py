@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hfscale.models.adapters import adapter_config, heads_of, linear_layers
+from hfscale.models.adapters import adapter_config, linear_layers
+from hfscale.models.heads import heads_of
 from hfscale.schemas import LoraSettings
 
 
@@ -46,12 +47,12 @@ def add_adapter(model: Any, settings: LoraSettings, train_head: bool) -> None:
             parameter.data = parameter.data.float()
 
 
-def quantizable_weights(model: Any) -> list[int]:
-    """Sizes of the weights that are held in few bits where any are: those of all frozen linear layers, but for heads
-    and poolers."""
+def quantizable_layers(model: Any) -> list[Any]:
+    """The layers whose weights are held in few bits where any are: all frozen linear ones, but for heads and
+    poolers."""
     kept = [*heads_of(model), *(name for name, _ in model.named_modules() if name.rpartition(".")[2] == "pooler")]
     layers = {name for name in linear_layers(model, without=kept) if ".lora_" not in name}
-    return [module.weight.numel() for name, module in model.named_modules() if name in layers]
+    return [module for name, module in model.named_modules() if name in layers]
 
 
 class MaskDropout(nn.Module):

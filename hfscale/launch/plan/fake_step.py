@@ -26,6 +26,7 @@ from hfscale.launch.plan.tracker import StepTracker
 from hfscale.launch.plan.workload import Workload
 from hfscale.schemas import LoraSettings
 
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _GPU_WORKSPACE = 64 * 2**20
 """cuBLAS takes 32 MiB for the forward pass, and as much for the thread of the backward pass, on a Hopper GPU."""
 
@@ -42,6 +43,8 @@ class Variant:
     """Train an adapter beside frozen weights."""
     bits: Literal[4, 8] | None = None
     """Bits of the frozen weights of linear layers where they are quantized."""
+    kept: Literal["fp32", "bf16"] | None = None
+    """Type of what is not quantized beside these, where that is another than `weights`."""
     checkpointing: bool = False
     """Keep the inputs of each layer only, and compute the layer again in the backward pass (Chen et al. 2016,
     arXiv:1604.06174)."""
@@ -76,7 +79,8 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         with tracker:
             run_step(workload, variant, model, optimizer, batch)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        quantizable = adapters.quantizable_weights(model) if variant.lora is not None else []
+        layers_in_bits = adapters.quantizable_layers(model) if variant.lora is not None else []
+        quantizable = [layer.weight.numel() for layer in layers_in_bits]
         line = tracker.timeline(trained, sum(quantizable), max(quantizable, default=0))
         return line.with_workspace(_GPU_WORKSPACE) if variant.device == "gpu" else line
 
@@ -96,13 +100,17 @@ def prepared_model(workload: Workload, variant: Variant, layers: int) -> Any:
     from hfscale.training.activation_checkpointing import checkpoint_activations
     from hfscale.training.dropout import use_lane_dropout
 
-    dtype = torch.bfloat16 if variant.weights == "bf16" else torch.float32
+    dtype = _TYPES[variant.weights]
     config = with_depth(workload.config, layers)
     if variant.device == "gpu":
         config = adapters.without_attention_dropout(config)
-    model = build_model(workload, config, dtype)
+    model = build_model(workload, config, dtype if variant.kept is None else _TYPES[variant.kept])
     if variant.lora is not None:
         adapters.add_adapter(model, variant.lora, train_head=not workload.is_language_model)
+    if variant.kept is not None:
+        for layer in adapters.quantizable_layers(model):
+            layer.weight.data = layer.weight.data.to(dtype)
+            layer.register_forward_hook(lambda _, inputs, output: output.to(inputs[0].dtype))  # as bitsandbytes does
     if variant.checkpointing:
         checkpoint_activations(model)
     if variant.device == "gpu":

@@ -143,10 +143,14 @@ def measured_at(workload: Workload, variant: Variant, batch_size: int) -> StepMe
 def _run(jobs: list[_Job]) -> list[Timeline]:
     """Measure, in two processes where that is worth it and processes can be forked: forks are spared the imports, and
     peft, which takes the longest, is imported by the one that needs it."""
+    import torch
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     groups = [[job for job in jobs if (job[1].lora is None) == plain] for plain in (True, False)]
     groups = groups if all(groups) else [jobs[::2], jobs[1::2]]
     if cores < 2 or len(jobs) <= _FEW_JOBS or "fork" not in multiprocessing.get_all_start_methods():
+        return _measure_all(jobs)
+    if torch.cuda.is_available():  # which may have begun to use it: CUDA does not survive a fork
         return _measure_all(jobs)
     _import_what_all_need(groups[0][0])
     with ProcessPoolExecutor(len(groups), multiprocessing.get_context("fork")) as pool:

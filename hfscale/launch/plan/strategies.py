@@ -44,11 +44,13 @@ class Strategy:
     def variant(
         self, precision: Precision, lora: LoraSettings, bits: Literal[4, 8] = 4, frozen: Precision | None = None
     ) -> Variant:
-        """What has to be measured for it: `bits` of quantized weights; a LoRA's whole ones are held as `frozen`."""
+        """What has to be measured for it: `bits` of quantized weights; whole ones beside adapters are held as
+        `frozen`."""
         autocast, checkpointing = precision == "bf16", self.checkpointing
         if self.adapters == "qlora":
             # What multiplies with quantized weights keeps no copy of them, as it would of whole ones under autocast.
-            return Variant(weights="bf16", autocast=True, lora=lora, bits=bits, checkpointing=checkpointing)
+            kept = frozen if frozen != "bf16" else None
+            return Variant(weights="bf16", autocast=True, lora=lora, bits=bits, kept=kept, checkpointing=checkpointing)
         if self.adapters == "lora":
             return Variant(weights=frozen or precision, autocast=autocast, lora=lora, checkpointing=checkpointing)
         return Variant(weights="fp32", autocast=autocast, checkpointing=checkpointing)

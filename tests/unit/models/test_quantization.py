@@ -13,7 +13,14 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hfscale.errors import ModelError
 from hfscale.models import load_text_classifier, save_text_classifier
-from hfscale.models.quantization import bits_arguments, moved_scales, num_bytes, num_weights, quantized_options
+from hfscale.models.quantization import (
+    bits_arguments,
+    moved_scales,
+    num_bytes,
+    num_weights,
+    quantized_options,
+    rows_apart,
+)
 from hfscale.schemas import LoraSettings, ModelSettings, OptimSettings, QuantSettings, check_quant
 from hfscale.training import build_optimizer
 from hfscale.training.state import load_optimizer_state, optimizer_state
@@ -173,3 +180,14 @@ def test_an_8_bit_optimizer_goes_on_with_the_same_bits() -> None:
         step(model, optimizer, number)
         step(again, its_optimizer, number)
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_models_are_tried_in_float32(folders: dict[str, Path]) -> None:  # noqa: F811
+    """On a GPU 4-bit weights are multiplied in bfloat16, which would hide whether documents are kept apart."""
+    model: Any = load(folders["llama"], 4).model
+    layers = [module for module in model.modules() if hasattr(module, "compute_dtype")]
+    for layer in layers:
+        layer.compute_dtype = torch.bfloat16
+    with rows_apart(model):
+        assert layers and {layer.compute_dtype for layer in layers} == {torch.float32}
+    assert {layer.compute_dtype for layer in layers} == {torch.bfloat16}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import numpy as np
@@ -81,3 +82,15 @@ def test_shallow_model_is_measured_whole() -> None:
     training = workload("llama", layers=2)
     steps = measure_steps(training, VARIANTS[:1], share=4)
     assert steps[VARIANTS[0]].depths == (2,)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs the extra `peft`")
+def test_what_stays_whole_beside_few_bits_and_what_passes_is_wider() -> None:
+    """Embeddings in float32, and products that bitsandbytes hands on as wide as what they read."""
+    training = workload("llama")
+    narrow = Variant(weights="bf16", autocast=True, lora=LoraSettings(r=4), bits=4)
+    lines = [measure(training, each, 3, 8) for each in (narrow, dataclasses.replace(narrow, kept="fp32"))]
+    sums = [dict(zip(MEASURED, line.peaks(ALL).max(0), strict=True)) for line in lines]
+    two_tables = 2 * 2000 * 64  # token embeddings and output layer: two bytes more for each weight
+    assert sums[1]["weights"] - sums[0]["weights"] == pytest.approx(2 * two_tables, rel=0.02)
+    assert sums[1]["activations"] > 1.1 * sums[0]["activations"]
