@@ -17,5 +17,10 @@ HUB_NAMES = {
     "exact_match": ("exact_match", "Exact match"),
     "perplexity": ("perplexity", "Perplexity per token"),
     "bits_per_byte": ("bits_per_byte", "Bits per byte"),
+    "bleu": ("bleu", "BLEU"),
+    "chrf": ("chrf", "chrF"),
+    "rouge1": ("rouge", "ROUGE-1"),
+    "rouge2": ("rouge", "ROUGE-2"),
+    "rougeL": ("rouge", "ROUGE-L"),
 }
 """Our names -> (the Hub's, as people read it); what is not here means nothing without the text of a card."""
