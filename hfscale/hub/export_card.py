@@ -5,29 +5,54 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
+from huggingface_hub import ModelCard
 
-_FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-_USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_SECTION = r"^## {}\n.*?(?=^## |\Z)"
 
 
-def exported_card(text: str, exported: dict[str, Any], usage: str) -> str:
+def exported_card(text: str, exported: dict[str, Any], usage: str, published: str | None = None) -> str:
     """Text of the `README.md` beside exported weights.
 
     Args:
         text: the card of the model before.
         exported: what stands in `export.json`.
         usage: lines that use the model, where it was an adapter before.
+        published: the repository of the model before, where it has one: what is in few bits is then said to be that
+            model quantized.
     """
-    front = _FRONT.match(text)
-    metadata = (yaml.safe_load(front[1]) if front else None) or {}
-    body = text[front.end() :] if front else text
-    metadata["library_name"] = "transformers"
+    card = ModelCard(text, ignore_metadata_errors=True)
+    data: Any = card.data
+    data.library_name = "transformers"
+    tags = list(data.tags or [])
+    if exported["bits"]:
+        data.eval_results = data.model_name = None  # they were measured on the model before
+        tags += [f"{exported['bits']}-bit", "bitsandbytes"]
+    data.tags = list(dict.fromkeys(tags)) or None
+    if exported["bits"] and published and not exported["merged_into"]:
+        data.base_model, data["base_model_relation"] = published, "quantized"
+    elif data.get("base_model_relation") == "adapter":
+        data["base_model_relation"] = "finetune"
+    body = without_section(card.text, "Export")
     if exported["merged_into"]:
-        body = _USE.sub("", body)
-        body = f"{body.rstrip()}\n\n## Use\n\n{usage}"
-    section = f"## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{body.rstrip()}\n\n{section}"
+        needs = f"`pip install transformers torch{' bitsandbytes' if exported['bits'] else ''}`."
+        body = replaced_section(body, "Use", f"{needs}\n\n{usage}")
+        body = body.replace("It is an adapter of ", "It is fine-tuned by an adapter, merged since, from ", 1)
+    elif exported["bits"]:
+        body = body.replace("`pip install transformers torch`.", "`pip install transformers torch bitsandbytes`.", 1)
+    card.text = f"{body.rstrip()}\n\n## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"
+    return card.content
+
+
+def without_section(body: str, name: str) -> str:
+    """The text of a card without a section."""
+    return re.sub(_SECTION.format(name), "", body, flags=re.DOTALL | re.MULTILINE)
+
+
+def replaced_section(body: str, name: str, text: str) -> str:
+    """The text of a card with another section of that name, at its place, or at the end."""
+    section = f"## {name}\n\n{text.strip()}\n\n"
+    found, number = re.subn(_SECTION.format(name), lambda _: section, body, count=1, flags=re.DOTALL | re.MULTILINE)
+    return found if number else f"{body.rstrip()}\n\n{section}"
 
 
 def _what(exported: dict[str, Any]) -> str:
@@ -42,8 +67,9 @@ def _what(exported: dict[str, Any]) -> str:
         done.append(
             f"The weights of {layers['layers']} linear layers are held in {exported['bits']} bits ({kind}), "
             f"{layers['disk_bytes'] / layers['float32_bytes']:.1%} of their size in float32, and need `pip install "
-            "bitsandbytes`; all others are in float32. The results above are those of the model before."
+            "bitsandbytes`; all others are in float32."
         )
+    done.append("The results above are those of the model before; this is how far it moved:")
     return " ".join(done)
 
 
