@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hfscale import config as settings
-from hfscale import data, evaluation, files, hub, launch, models, runs, training
+from hfscale import data, evaluation, files, hub, launch, models, runs, schemas, training
 from hfscale.schemas import (
     CorpusSettings,
     MaskedModelSettings,
@@ -48,6 +48,7 @@ class Config:
     mask: MaskSettings = field(default_factory=MaskSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-3))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/pretrain_bert"))
+    hub: schemas.HubSettings | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", with_length(self.train, max_steps=100))
@@ -111,6 +112,7 @@ def main(config: Config) -> None:
             folder, result, [runs.pipeline_command("fill-mask", folder, f'"this is the {tokenizer.mask_token}."')]
         )
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

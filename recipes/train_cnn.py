@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hfscale import config as settings
-from hfscale import data, evaluation, files, hub, launch, models, runs, training
+from hfscale import data, evaluation, files, hub, launch, models, runs, schemas, training
 from hfscale.schemas import (
     AugmentSettings,
     CnnSettings,
@@ -45,6 +45,7 @@ class Config:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=4e-3))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/train_cnn"))
+    hub: schemas.HubSettings | None = None
     label_smoothing: float = 0.1
     """Share of each target that is spread over all classes; 0 for none."""
     baselines: bool = True
@@ -109,6 +110,7 @@ def main(config: Config) -> None:
         example = data.write_example(held_out or splits.train, folder)
         runs.complete_run(folder, result, [runs.pipeline_command("image-classification", folder, f'"{example}"')])
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

@@ -6,3 +6,7 @@ from .language_card import chat_model_card as chat_model_card
 from .language_card import chat_usage as chat_usage
 from .language_card import language_model_card as language_model_card
 from .language_card import preference_model_card as preference_model_card
+from .upload import publish as publish
+from .upload import push as push
+from .upload import remembered as remembered
+from .upload import say_pushed as say_pushed

@@ -14,6 +14,7 @@ from hfscale.schemas.checks import require as require
 from hfscale.schemas.data import DataSettings as DataSettings
 from hfscale.schemas.data import SourceSettings as SourceSettings
 from hfscale.schemas.export import ExportSettings as ExportSettings
+from hfscale.schemas.hub import HubSettings as HubSettings
 from hfscale.schemas.language import CausalModelSettings as CausalModelSettings
 from hfscale.schemas.language import CorpusSettings as CorpusSettings
 from hfscale.schemas.language import LanguageModelSettings as LanguageModelSettings

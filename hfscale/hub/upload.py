@@ -1,0 +1,161 @@
+"""Bringing a complete model to the Hub: tried again while that may help, and finished later by the same call.
+
+One commit holds all that has changed. The client compares with what the Hub has: a file that is there is not sent
+again, and the content of a large one counts as soon as it is stored, also where the commit never came about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hfscale import access, console
+from hfscale.errors import HubError, Interrupted, SettingsError
+from hfscale.files import write_json
+from hfscale.hub.contents import RECORD, Published, published_files
+from hfscale.hub.scan import refuse_private
+from hfscale.network import quiet_client
+from hfscale.schemas import HubSettings
+
+WAITS = (5.0, 20.0, 60.0)
+"""Seconds before each further try, on top of the client's own tries at single requests."""
+
+
+class Pushed(NamedTuple):
+    """What a push came to."""
+
+    url: str
+    """Of the commit, or of the pull request."""
+    num_files: int
+    num_bytes: int
+    """Of all files, also of those that were there already."""
+
+
+def publish(hub: HubSettings | None, run: Path) -> None:
+    """A recipe's last act, where `--hub.repo_id` asks for it: push the run's model, and never fail the run.
+
+    Only the first process pushes. It has to come after all that the processes do together: they may long be gone.
+    """
+    if hub is None or not console.is_main_process():
+        return
+    try:
+        say_pushed(push(run, hub), hub)
+    except Interrupted:
+        _say_unfinished(run, hub, "it was told to stop")
+    except HubError as error:
+        _say_unfinished(run, hub, str(error))
+    except Exception as error:  # the model is on disk, and the run has come to its end
+        _say_unfinished(run, hub, " ".join(str(error).split()) or type(error).__name__)
+
+
+def push(run: Path, hub: HubSettings) -> Pushed:
+    """Push a run folder, or a model folder, and note in its `push.json` where to and whether that is done.
+
+    Raises:
+        HubError: for what must not be published; where the Hub refuses, or stays away.
+        ModelError: where there is no complete model.
+    """
+    files = published_files(run, hub.license)
+    refuse_private(run, files)
+    access.refuse_without_token()
+    record = _record_of(run, hub)
+    write_json(run / RECORD, {**record, "complete": False})
+    with quiet_client():
+        url, pull_request = _trying_again(hub, lambda: _upload(hub, files, record["pull_request_ref"]))
+    ref = pull_request or record["pull_request_ref"]
+    write_json(run / RECORD, {**record, "pull_request_ref": ref, "complete": True})
+    return Pushed(url, len(files), sum(file.num_bytes for file in files))
+
+
+def remembered(run: Path) -> HubSettings | None:
+    """Where a run is to be pushed: as an earlier push of it, or as its own settings say; None where neither does."""
+    from hfscale.runs import settings_of
+
+    found = _read_record(run) or settings_of(run).get("hub") or {}
+    names = {field.name for field in dataclasses.fields(HubSettings)}
+    try:
+        return HubSettings(**{name: found[name] for name in names & set(found)}) if found else None
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{run} was to be pushed to what is no repository: {error}") from None
+
+
+def say_pushed(pushed: Pushed, hub: HubSettings) -> None:
+    """One line for a push that is done."""
+    kind = "a pull request to " if hub.pull_request else ""
+    size = f"{pushed.num_files} files, {pushed.num_bytes / 2**20:,.2f} MiB"
+    console.say(f"pushed     {kind}{hub.repo_id}: {size}; {pushed.url}")
+
+
+def _say_unfinished(run: Path, hub: HubSettings, reason: str) -> None:
+    console.warn(
+        f"not pushed to {hub.repo_id}: {reason}. The model is complete in {run}/model, and `hfscale push {run}` "
+        "uploads what is missing"
+    )
+
+
+def _record_of(run: Path, hub: HubSettings) -> dict[str, Any]:
+    """What `push.json` notes; a pull request that was opened for the same repository is gone on with."""
+    before = _read_record(run)
+    same = before.get("repo_id") == hub.repo_id and hub.pull_request
+    return {**dataclasses.asdict(hub), "pull_request_ref": before.get("pull_request_ref") if same else None}
+
+
+def _read_record(run: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _trying_again(hub: HubSettings, act: Callable[[], Any], waits: Sequence[float] | None = None) -> Any:
+    """The result of `act`, which is tried once more after each wait as long as that may help."""
+    for wait in (*(WAITS if waits is None else waits), None):
+        try:
+            return act()
+        except HubError:
+            raise
+        except Exception as error:
+            problem = access.problem_of(error)
+            if wait is None or not problem.passing:
+                raise HubError(problem.reason) from error
+            console.say(f"hub        {problem.reason}; trying {hub.repo_id} again in {wait:.0f} s")
+            time.sleep(wait)
+    raise AssertionError
+
+
+def _upload(hub: HubSettings, files: Sequence[Published], pull_request: str | None) -> tuple[str, str | None]:
+    """(where it is now, the branch of a pull request that this has opened)."""
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    api = HfApi(library_name="hfscale")
+    access.set_patience()
+    _prepare(api, hub)
+    shown = console.is_terminal() and not are_progress_bars_disabled()
+    disable_progress_bars() if not shown else None
+    try:
+        done = api.create_commit(
+            hub.repo_id,
+            [CommitOperationAdd(file.name, file.content or str(file.path)) for file in files],
+            commit_message="Push with hfscale",
+            revision=pull_request or hub.revision,
+            create_pr=hub.pull_request and pull_request is None,
+        )
+    finally:
+        enable_progress_bars() if not shown else None
+    return done.pr_url or done.commit_url, f"refs/pr/{done.pr_num}" if done.pr_num else None
+
+
+def _prepare(api: Any, hub: HubSettings) -> None:
+    """See to it that the repository and the branch are there."""
+    if hub.pull_request:
+        return
+    api.create_repo(hub.repo_id, private=hub.private, exist_ok=True)
+    access.refuse_public(hub, bool(api.model_info(hub.repo_id).private))
+    if hub.revision and hub.revision != "main":
+        api.create_branch(hub.repo_id, branch=hub.revision, exist_ok=True)
