@@ -44,7 +44,7 @@ def _push(settings: argparse.Namespace) -> None:
     try:
         hub.say_pushed(hub.push(run, wanted), wanted)
     except HubError as error:
-        raise HubError(f"not pushed to {wanted.repo_id}: {error}") from None
+        raise HubError(f"not pushed to {wanted.repo_id}: {_as_flags(str(error))}") from None
 
 
 def _wanted(settings: argparse.Namespace, before: HubSettings | None) -> HubSettings:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.commands import ROOT, assert_one_line, run
-from tests.support.hub import LoopbackHub
-from tests.support.hub_pages import Repo, User
-from tests.support.tiny import reviews, write_csv, write_tiny_bert
-from tests.support.warm import warm_run
+from tests.support.commands import assert_one_line, run
+from tests.support.hub import TOKEN, LoopbackHub
+from tests.support.hub_pages import Repo
+from tests.support.pushing import contents, model_of, push, pushed
+from tests.support.tiny import reviews
 
-TOKEN = "hf_" + "a1B2" * 8
-READER = "hf_" + "r1D2" * 8
 TEXTS = [row["text"] for row in reviews(8, seed=3)]
-SHORT = "import hfscale.hub.upload as upload, hfscale.cli; upload.WAITS = (0.1, 0.1); hfscale.cli.main()"
 LOAD = """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -31,51 +25,6 @@ with torch.no_grad():
     logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
 print(json.dumps(logits.view(torch.int32).tolist()))
 """
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete run whose weights take 2 MiB, trained on files of this machine."""
-    folder = tmp_path_factory.mktemp("trained")
-    rows, model = write_csv(folder / "rows.csv", reviews(40)), write_tiny_bert(folder / "bert", intermediate_size=4096)
-    words = [ROOT / "recipes" / "finetune_bert.py", "--model.name", model, "--data.train", rows]
-    done = warm_run(*words, "--train.max_steps", 3, "--baselines", "false", "--train.output_dir", folder / "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "run"
-
-
-@pytest.fixture
-def run_folder(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
-
-
-@pytest.fixture
-def hub() -> Generator[LoopbackHub]:
-    with LoopbackHub(
-        {TOKEN: User("alice", orgs={"acme": "write", "club": "read"}), READER: User("rob", "read")}
-    ) as made:
-        yield made
-
-
-def push(hub: LoopbackHub, run_folder: Path, *words: Any, token: str | None = TOKEN) -> Any:
-    """`hfscale push`, with tenths of seconds between its tries."""
-    environ = hub.environment(token, run_folder.parent / "cache")
-    return run("-c", SHORT, "push", run_folder, *words, env=environ)
-
-
-def pushed(hub: LoopbackHub, run_folder: Path, *words: Any) -> str:
-    done = push(hub, run_folder, *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    return done.stdout
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def model_of(run_folder: Path) -> dict[str, bytes]:
-    return contents(run_folder / "model")
 
 
 def test_what_goes_up_and_what_stays(hub: LoopbackHub, run_folder: Path) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 
 from tests.support.hub_pages import Repo, User, handler
 
+TOKEN, READER = "hf_" + "a1B2" * 8, "hf_" + "r1D2" * 8
+"""Of alice, who may write to acme's repositories, too, and of rob, who may only read."""
+
 
 @dataclass
 class Fault:
@@ -26,17 +29,19 @@ class Fault:
     cut_after: int | None = None
     """Bytes of the body after which the connection is cut."""
     hold: threading.Event | None = None
-    """Taken in, and not answered before that."""
+    """Taken in, but neither cut nor answered before that."""
 
 
 class LoopbackHub:
-    """The server; `with LoopbackHub({"hf_...": User("alice")}) as hub`."""
+    """The server; `with LoopbackHub() as hub`."""
 
-    def __init__(self, tokens: dict[str, User]) -> None:
-        self.tokens = tokens
+    def __init__(self) -> None:
+        alice, rob = User("alice", orgs={"acme": "write", "club": "read"}), User("rob", "read")
+        self.tokens = {TOKEN: alice, READER: rob}
         self.repos: dict[str, Repo] = {}
         self.faults: list[Fault] = []
         self.quota: int | None = None
+        self.gone = False
         self.requests: list[str] = []
         self.bytes_stored = 0
         """Bytes of large files that came in, also of those that were cut off."""
@@ -53,7 +58,8 @@ class LoopbackHub:
         self.close()
 
     def close(self) -> None:
-        """Be gone for good."""
+        """Be gone for good, also for whoever has a connection."""
+        self.gone = True
         for fault in self.faults:
             fault.hold and fault.hold.set()
         for server in self._servers:

@@ -71,10 +71,10 @@ class Request(BaseHTTPRequestHandler):
         with self.hub.lock:
             self.hub.requests.append(f"{self.command} {self.where}")
         try:
+            if self.hub.gone:
+                raise _Cut
             fault = self._fault()
             self.body = self._read(fault)
-            if fault and fault.hold:
-                fault.hold.wait(60)
             if fault and fault.status:
                 raise Refusal(fault.status, "injected")
             with self.hub.lock:
@@ -105,6 +105,8 @@ class Request(BaseHTTPRequestHandler):
             if not piece:
                 raise _Cut
             body, left = body + piece, left - len(piece)
+        if fault and fault.hold:
+            fault.hold.wait(60)
         if fault and fault.cut_after is not None:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
