@@ -20,11 +20,13 @@ class Access(NamedTuple):
     user: str
     """Whose token it is."""
     role: str
-    """What the token may do: `write`, `read`, `fineGrained`, or what else the Hub calls it."""
+    """What the token may do, in words."""
     exists: bool
     """Whether the repository is there already."""
     private: bool | None
     """Whether an existing one is; None for one that is yet to be made."""
+    used_bytes: int | None
+    """What an existing one takes; None where the Hub doesn't say. What is left, it tells nobody."""
 
 
 class Problem(NamedTuple):
@@ -64,7 +66,26 @@ def check_access(hub: HubSettings) -> Access:
         raise HubError(f"there is no {hub.repo_id} to open a pull request in; leave out --hub.pull_request")
     private = None if found is None else bool(found.private)
     refuse_public(hub, private)
-    return Access(who["name"], _token_of(who).get("role") or "?", found is not None, private)
+    used = getattr(found, "used_storage", None)
+    return Access(who["name"], _role_of(who), found is not None, private, used)
+
+
+def token_holder() -> tuple[str, str]:
+    """Whose token it is, and what it may do.
+
+    Raises:
+        HubError: without a network, or without a token that the Hub takes.
+    """
+    from huggingface_hub import HfApi
+
+    refuse_without_token()
+    try:
+        with quiet_client():
+            set_patience()
+            who = HfApi().whoami()
+    except Exception as error:
+        raise HubError(f"can't ask the Hub: {problem_of(error).reason}") from None
+    return who["name"], _role_of(who)
 
 
 def refuse_without_token() -> None:
@@ -133,13 +154,18 @@ def _find(api: Any, repo_id: str) -> Any:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return api.model_info(repo_id)
+        return api.model_info(repo_id, expand=["private", "usedStorage"])
     except RepositoryNotFoundError:
         return None
 
 
 def _token_of(who: dict[str, Any]) -> dict[str, Any]:
     return (who.get("auth") or {}).get("accessToken") or {}
+
+
+def _role_of(who: dict[str, Any]) -> str:
+    role = _token_of(who).get("role")
+    return {"write": "may write", "read": "may only read", "fineGrained": "fine-grained"}.get(role, "rights unknown")  # type: ignore[arg-type]
 
 
 def _refuse_read_only(who: dict[str, Any], hub: HubSettings) -> None:

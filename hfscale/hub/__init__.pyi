@@ -8,5 +8,6 @@ from .language_card import language_model_card as language_model_card
 from .language_card import preference_model_card as preference_model_card
 from .upload import publish as publish
 from .upload import push as push
+from .upload import push_record as push_record
 from .upload import remembered as remembered
 from .upload import say_pushed as say_pushed

@@ -75,7 +75,7 @@ def remembered(run: Path) -> HubSettings | None:
     """Where a run is to be pushed: as an earlier push of it, or as its own settings say; None where neither does."""
     from hfscale.runs import settings_of
 
-    found = _read_record(run) or settings_of(run).get("hub") or {}
+    found = push_record(run) or settings_of(run).get("hub") or {}
     names = {field.name for field in dataclasses.fields(HubSettings)}
     try:
         return HubSettings(**{name: found[name] for name in names & set(found)}) if found else None
@@ -99,12 +99,13 @@ def _say_unfinished(run: Path, hub: HubSettings, reason: str) -> None:
 
 def _record_of(run: Path, hub: HubSettings) -> dict[str, Any]:
     """What `push.json` notes; a pull request that was opened for the same repository is gone on with."""
-    before = _read_record(run)
+    before = push_record(run)
     same = before.get("repo_id") == hub.repo_id and hub.pull_request
     return {**dataclasses.asdict(hub), "pull_request_ref": before.get("pull_request_ref") if same else None}
 
 
-def _read_record(run: Path) -> dict[str, Any]:
+def push_record(run: Path) -> dict[str, Any]:
+    """What the last push of a run noted; empty where there was none."""
     try:
         found = json.loads((run / RECORD).read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}

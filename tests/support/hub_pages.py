@@ -182,7 +182,9 @@ class Request(BaseHTTPRequestHandler):
         if revision not in (*repo.branches, _sha(repo)):
             raise Refusal(404, "Revision not found", "RevisionNotFound")
         siblings = [{"rfilename": each} for each in repo.branches.get(revision, repo.branches["main"])]
-        self._send(200, {"id": name, "sha": _sha(repo), "private": repo.private, "tags": [], "siblings": siblings})
+        used = sum(map(len, repo.stored.values()))
+        facts = {"id": name, "sha": _sha(repo), "private": repo.private, "tags": [], "usedStorage": used}
+        self._send(200, {**facts, "siblings": siblings})
 
     def auth_check(self, name: str) -> None:
         self._repo(name, write=True)
