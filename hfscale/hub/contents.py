@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from hfscale.errors import HubError, ModelError
+from hfscale.network import quiet_client
 
 CARD = "README.md"
 RECORD = "push.json"
@@ -98,7 +99,8 @@ def with_license(card: str, license: str) -> str:
     """A model card whose metadata names the license; a text without metadata gets some."""
     from huggingface_hub import ModelCard
 
-    parsed = ModelCard(card, ignore_metadata_errors=False)
+    with quiet_client():  # which would warn of a text without metadata
+        parsed = ModelCard(card)
     parsed.data["license"] = license
     return str(parsed)
 

@@ -34,7 +34,7 @@ _ROOTS = (
     *("work", "workspace", "gpfs", "lustre", "nfs", "beegfs", "content", "kaggle", "dbfs", "Volumes"),
 )
 _PLACES = {
-    "a path of this machine": rf"(?<![\w.:/~>-])/(?:{'|'.join(_ROOTS)})/[^\s'\"<>]+",
+    "a path of this machine": rf"(?<![\w.:/~<>-])/(?:{'|'.join(_ROOTS)})/[^\s'\"<>]+",
     "a path of a home folder": r"(?<![\w/])~/[\w.-]+|file:///|\b[A-Za-z]:\\+(?:Users|Documents)\b",
 }
 _DATA = (

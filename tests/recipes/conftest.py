@@ -1,15 +1,13 @@
-"""A run to push, trained once, and a Hub to push it to."""
+"""A run to push, trained once."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import ROOT
-from tests.support.hub import LoopbackHub
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
 from tests.support.warm import warm_run
 
@@ -28,9 +26,3 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_folder(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
-
-
-@pytest.fixture
-def hub() -> Generator[LoopbackHub]:
-    with LoopbackHub() as made:
-        yield made

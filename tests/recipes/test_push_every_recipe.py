@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +47,6 @@ def commands(folder: Path) -> dict[str, tuple[str, str | None, list[Any]]]:
         "cnn": ("AutoModelForImageClassification", None, ["train_cnn", "--baselines", "false"]),
         "rnn": (CLASSIFIER, None, ["train_rnn", "--data.train", rows, "--baselines", "false"]),
     }
-
-
-@pytest.fixture
-def hub() -> Generator[LoopbackHub]:
-    with LoopbackHub() as made:
-        yield made
 
 
 def test_the_same_bits_from_the_hub(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -30,9 +30,8 @@ def answer(auto: str, where: str, base: str | None) -> str:
     if "Image" in auto:
         inputs = {"pixel_values": torch.rand(2, 1, 8, 8)}
     else:
-        given = transformers.AutoTokenizer.from_pretrained(where)(
-            ["a good film", "bad"], padding=True, return_tensors="pt"
-        )
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=True)
+        given = tokenizer(["a good film", "bad"], padding=True, return_tensors="pt")
         inputs = {name: given[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
         logits = model(**inputs).logits

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.support.commands import assert_one_line, run
 from tests.support.hub import READER, TOKEN, LoopbackHub
 from tests.support.hub_pages import Repo
-
-
-@pytest.fixture
-def hub() -> Generator[LoopbackHub]:
-    with LoopbackHub() as made:
-        yield made
 
 
 def doctor(hub: LoopbackHub, folder: Path, *words: Any, token: str | None = TOKEN) -> Any:
