@@ -97,6 +97,6 @@ def test_places_become_names() -> None:
 
 
 def test_a_license_gets_into_the_metadata() -> None:
-    assert with_license("# Text\n", "mit") == "---\nlicense: mit\n---\n\n# Text\n"
+    assert with_license("# Text\n", "mit") == "---\nlicense: mit\n---\n# Text\n"
     card = with_license("---\ntags:\n- a\nlicense: other\n---\n\n# Text\n", "mit")
     assert card == "---\ntags:\n- a\nlicense: mit\n---\n\n# Text\n"
