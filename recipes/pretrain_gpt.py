@@ -93,7 +93,7 @@ def main(config: Config) -> None:
     loss_fn = training.language_model_loss
     evaluate = score_and_show if held_out else None
     save = partial(models.save_language_model, language_model)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on text that no gradient came from; the result is on disk before anything else is tried

@@ -90,7 +90,7 @@ def main(config: Config) -> None:
     loss_fn = training.classification_loss(labels.task, config.label_smoothing)
     evaluate = (lambda model: score(model, splits.validation)) if splits.validation else None
     save = partial(models.save_image_classifier, classifier)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on images that no gradient came from; the result is on disk before anything else is tried

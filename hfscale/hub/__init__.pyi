@@ -2,11 +2,12 @@ from .card import model_card as model_card
 from .card import plain_usage as plain_usage
 from .export_card import exported_card as exported_card
 from .image_card import image_model_card as image_model_card
+from .in_recipes import follow as follow
+from .in_recipes import publish as publish
 from .language_card import chat_model_card as chat_model_card
 from .language_card import chat_usage as chat_usage
 from .language_card import language_model_card as language_model_card
 from .language_card import preference_model_card as preference_model_card
-from .upload import publish as publish
 from .upload import push as push
 from .upload import push_record as push_record
 from .upload import remembered as remembered

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hfscale import access, console
-from hfscale.errors import HubError, Interrupted, SettingsError
+from hfscale.errors import HubError, SettingsError
 from hfscale.files import write_json
 from hfscale.hub.contents import RECORD, Published, published_files
 from hfscale.hub.scan import refuse_private
@@ -33,23 +33,6 @@ class Pushed(NamedTuple):
     num_files: int
     num_bytes: int
     """Of all files, also of those that were there already."""
-
-
-def publish(hub: HubSettings | None, run: Path) -> None:
-    """A recipe's last act, where `--hub.repo_id` asks for it: push the run's model, and never fail the run.
-
-    Only the first process pushes. It has to come after all that the processes do together: they may long be gone.
-    """
-    if hub is None or not console.is_main_process():
-        return
-    try:
-        say_pushed(push(run, hub), hub)
-    except Interrupted:
-        _say_unfinished(run, hub, "it was told to stop")
-    except HubError as error:
-        _say_unfinished(run, hub, str(error))
-    except Exception as error:  # the model is on disk, and the run has come to its end
-        _say_unfinished(run, hub, " ".join(str(error).split()) or type(error).__name__)
 
 
 def push(run: Path, hub: HubSettings) -> Pushed:
@@ -71,6 +54,19 @@ def push(run: Path, hub: HubSettings) -> Pushed:
     return Pushed(url, len(files), sum(file.num_bytes for file in files))
 
 
+def push_model(folder: Path, hub: HubSettings, message: str) -> None:
+    """Push a model folder that is not yet a run's last, in one try; nothing is noted.
+
+    Raises:
+        HubError: for what must not be published; where the Hub refuses, or stays away.
+        OSError: where the folder is taken away meanwhile.
+    """
+    files = published_files(folder)
+    refuse_private(folder, files)
+    with quiet_client():
+        _trying_again(hub, lambda: _upload(hub, files, None, message), waits=())
+
+
 def remembered(run: Path) -> HubSettings | None:
     """Where a run is to be pushed: as an earlier push of it, or as its own settings say; None where neither does."""
     from hfscale.runs import settings_of
@@ -88,13 +84,6 @@ def say_pushed(pushed: Pushed, hub: HubSettings) -> None:
     kind = "a pull request to " if hub.pull_request else ""
     size = f"{pushed.num_files} files, {pushed.num_bytes / 2**20:,.2f} MiB"
     console.say(f"pushed     {kind}{hub.repo_id}: {size}; {pushed.url}")
-
-
-def _say_unfinished(run: Path, hub: HubSettings, reason: str) -> None:
-    console.warn(
-        f"not pushed to {hub.repo_id}: {reason}. The model is complete in {run}/model, and `hfscale push {run}` "
-        "uploads what is missing"
-    )
 
 
 def _record_of(run: Path, hub: HubSettings) -> dict[str, Any]:
@@ -129,7 +118,9 @@ def _trying_again(hub: HubSettings, act: Callable[[], Any], waits: Sequence[floa
     raise AssertionError
 
 
-def _upload(hub: HubSettings, files: Sequence[Published], pull_request: str | None) -> tuple[str, str | None]:
+def _upload(
+    hub: HubSettings, files: Sequence[Published], pull_request: str | None, message: str = "Push with hfscale"
+) -> tuple[str, str | None]:
     """(where it is now, the branch of a pull request that this has opened)."""
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -142,8 +133,11 @@ def _upload(hub: HubSettings, files: Sequence[Published], pull_request: str | No
     try:
         done = api.create_commit(
             hub.repo_id,
-            [CommitOperationAdd(file.name, file.content or str(file.path)) for file in files],
-            commit_message="Push with hfscale",
+            [
+                CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content)
+                for file in files
+            ],
+            commit_message=message,
             revision=pull_request or hub.revision,
             create_pr=hub.pull_request and pull_request is None,
         )

@@ -22,7 +22,14 @@ class HubSettings:
     license: str | None = None
     """Identifier of the license that the model card names, as in `apache-2.0`."""
 
+    every_checkpoint: bool = False
+    """Also push each best model so far, in the background of the training."""
+
     def __post_init__(self) -> None:
+        require(
+            not (self.every_checkpoint and self.pull_request),
+            "--hub.every_checkpoint pushes many times, and a pull request is for a finished model; leave one out",
+        )
         require(
             self.revision is None or not self.pull_request,
             "--hub.revision has no effect with --hub.pull_request true, which has a branch of its own; leave one out",

@@ -119,3 +119,40 @@ def test_told_to_stop_while_it_pushes(hub: LoopbackHub, words: list[Any], tmp_pa
     before = contents(tmp_path / "run" / "model")
     pushed(hub, tmp_path / "run")
     assert contents(tmp_path / "run" / "model") == before
+
+
+@pytest.mark.slow
+def test_each_best_model_in_the_background(hub: LoopbackHub, words: list[Any], tmp_path: Path) -> None:
+    """A Hub that takes its time, then refuses, then works: training doesn't wait, and the end has the last model."""
+    hub.fail("PUT", "/", 1, hold=threading.Event())
+    hub.fail("POST", "/commit/main", 1, status=403)
+    rows = words[words.index("--data.train") + 1]
+    more = ["--train.max_steps", 9, "--train.eval_steps", 1, "--data.validation", rows, "--optim.lr", "5e-3"]
+    given = [*words, *more, "--hub.every_checkpoint", "true"]
+    training = started(hub, given, slow_steps=0.5)
+    while not (tmp_path / "run" / "result.json").exists():
+        time.sleep(0.05)
+        assert not training.ended()
+    assert hub.bytes_stored and "alice/reviews" in hub.repos and not hub.repos["alice/reviews"].commits
+    hub.faults[0].hold.set()  # type: ignore[union-attr]
+    done = training.wait()
+    assert done.returncode == 0, done.stderr
+    assert "the best model so far was not pushed: the token may not do that (injected)" in done.stderr
+    assert hub.files("alice/reviews")["model.safetensors"] == model_of(tmp_path / "run")["model.safetensors"]
+
+    hub.faults.clear()
+    elsewhere = [*given, "--train.output_dir", tmp_path / "other", "--hub.repo_id", "alice/others"]
+    done = started(hub, elsewhere, slow_steps=0.5).wait()
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    best = done.stdout.count("pushed     alice/others: the best model so far")
+    assert best and 1 <= hub.repos["alice/others"].commits <= best + 1
+    never = [
+        *words,
+        "--hub.every_checkpoint",
+        "true",
+        "--data.validation_fraction",
+        0,
+        "--train.output_dir",
+        tmp_path / "n",
+    ]
+    assert "--hub.every_checkpoint had no effect" in started(hub, never).wait().stderr
