@@ -10,7 +10,7 @@ import yaml
 
 from tests.support.commands import assert_one_line, run
 from tests.support.hub import TOKEN, LoopbackHub
-from tests.support.hub_pages import Repo
+from tests.support.hub_state import Repo
 from tests.support.pushing import contents, model_of, push, pushed
 from tests.support.tiny import reviews
 
@@ -100,6 +100,16 @@ def test_passing_faults_are_outlasted(hub: LoopbackHub, run_folder: Path, fault:
     pushed(hub, run_folder, "--repo", "alice/reviews")
     assert {name: hub.files("alice/reviews")[name] for name in model_of(run_folder)} == model_of(run_folder)
     assert hub.faults[0].times == 0 and hub.repos["alice/reviews"].commits == 1
+
+
+def test_a_full_quota_in_the_words_of_the_hub(hub: LoopbackHub, run_folder: Path) -> None:
+    hub.quota = 100_000
+    failed = push(hub, run_folder, "--repo", "alice/reviews")
+    assert_one_line(failed, "there is no space left on the Hub (Private repository storage limit reached, please")
+    assert not hub.bytes_stored
+    hub.quota = None
+    pushed(hub, run_folder)
+    assert {name: hub.files("alice/reviews")[name] for name in model_of(run_folder)} == model_of(run_folder)
 
 
 LASTING = {

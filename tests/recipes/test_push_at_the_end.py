@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.commands import ROOT, assert_one_line, result
 from tests.support.hub import READER, TOKEN, LoopbackHub
-from tests.support.hub_pages import Repo
+from tests.support.hub_state import Repo
 from tests.support.pushing import contents, model_of, pushed
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
 from tests.support.warm import WarmRun

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.commands import ROOT, assert_one_line
 from tests.support.hub import READER, TOKEN, LoopbackHub
-from tests.support.hub_pages import Repo
+from tests.support.hub_state import Repo
 from tests.support.pushing import SHORT, contents, model_of, push, pushed
 
 HOME = "/home/" + "alice/models"

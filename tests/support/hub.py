@@ -8,28 +8,14 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from typing import Any
 
-from tests.support.hub_pages import Repo, User, handler
+from tests.support.hub_pages import handler
+from tests.support.hub_state import Fault, Repo, User
 
 TOKEN, READER = "hf_" + "a1B2" * 8, "hf_" + "r1D2" * 8
 """Of alice, who may write to acme's repositories, too, and of rob, who may only read."""
-
-
-@dataclass
-class Fault:
-    """What happens to the next requests of a kind."""
-
-    method: str
-    path: str
-    times: int
-    status: int | None = None
-    cut_after: int | None = None
-    """Bytes of the body after which the connection is cut."""
-    hold: threading.Event | None = None
-    """Taken in, but neither cut nor answered before that."""
 
 
 class LoopbackHub:

@@ -9,47 +9,18 @@ import re
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
+from tests.support.hub_state import Fault, Refusal, Repo, User
+
 if TYPE_CHECKING:
-    from tests.support.hub import Fault, LoopbackHub
+    from tests.support.hub import LoopbackHub
 
 LARGE = (".safetensors", ".png", ".model")
-
-
-@dataclass
-class User:
-    """Whose token it is, and what it may do."""
-
-    name: str
-    role: str = "write"
-    orgs: dict[str, str] = field(default_factory=dict)
-    """Role by organization."""
-    expired: bool = False
-
-
-@dataclass
-class Repo:
-    """A model repository: files by branch, and large ones by their sha256."""
-
-    owner: str
-    private: bool
-    branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
-    stored: dict[str, bytes] = field(default_factory=dict)
-    commits: int = 0
-    pulls: int = 0
-
-
-class Refusal(Exception):
-    """An answer that is no success."""
-
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
-        self.status, self.message, self.code = status, message, code
 
 
 class Request(BaseHTTPRequestHandler):

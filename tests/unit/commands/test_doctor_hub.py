@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.commands import assert_one_line, run
 from tests.support.hub import READER, TOKEN, LoopbackHub
-from tests.support.hub_pages import Repo
+from tests.support.hub_state import Repo
 
 
 def doctor(hub: LoopbackHub, folder: Path, *words: Any, token: str | None = TOKEN) -> Any:
