@@ -2,10 +2,17 @@ from .card import model_card as model_card
 from .data_card import dataset_card as dataset_card
 from .export_card import exported_card as exported_card
 from .image_card import image_model_card as image_model_card
+from .in_recipes import follow as follow
+from .in_recipes import publish as publish
 from .language_card import chat_model_card as chat_model_card
 from .language_card import language_model_card as language_model_card
 from .language_card import preference_model_card as preference_model_card
 from .naming import named_card as named_card
 from .seq2seq_card import seq2seq_model_card as seq2seq_model_card
+from .upload import push as push
+from .upload import push_dataset as push_dataset
+from .upload import push_record as push_record
+from .upload import remembered as remembered
+from .upload import say_pushed as say_pushed
 from .usage import chat_usage as chat_usage
 from .usage import plain_usage as plain_usage

@@ -70,7 +70,7 @@ def dataset_card(
         DataError: for a source that doesn't exist or holds no data, and for a file that can't be read as its ending
             says; names file and line.
     """
-    files = _files(source)
+    files = source_files(source)
     folder = source.parent if source.is_file() else source
     tables = [_read(path, path.relative_to(folder).as_posix()) for path in files if file_kind(path) in KINDS]
     images = [path.relative_to(folder) for path in files if path.suffix.lower() in ENDINGS]
@@ -99,7 +99,12 @@ def dataset_card(
     return "\n".join(parts)
 
 
-def _files(source: Path) -> list[Path]:
+def source_files(source: Path) -> list[Path]:
+    """The file, or those of a folder and its subfolders that are not hidden, but for a `README.md`.
+
+    Raises:
+        DataError: where it doesn't exist.
+    """
     if source.is_file():
         return [source]
     if not source.is_dir():
