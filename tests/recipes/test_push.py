@@ -32,7 +32,11 @@ def test_what_goes_up_and_what_stays(hub: LoopbackHub, run_folder: Path) -> None
     said = pushed(hub, run_folder, "--repo", "alice/reviews")
     assert "pushed     alice/reviews: 9 files" in said and hub.repos["alice/reviews"].private
     files = hub.files("alice/reviews")
-    assert {name: files[name] for name in model_of(run_folder)} == model_of(run_folder)
+    card = files.pop("README.md").decode()
+    assert "alice/reviews" in card and "PATH_OR_HUB_ID" not in card  # the rest goes up as it is
+    assert {name: files[name] for name in files if name in model_of(run_folder)} == {
+        name: content for name, content in model_of(run_folder).items() if name != "README.md"
+    }
     assert set(files) - set(model_of(run_folder)) == {
         "config.yaml",
         "result.json",

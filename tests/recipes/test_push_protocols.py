@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, assert_one_line, run
 from tests.support.hub import TOKEN
 from tests.support.pushing import SHORT
+from tests.support.tiny import reviews, write_csv
 
 SERVER = ROOT.parent / "shared" / "tools" / "hub_server.py"
 NEEDED = ("aiohttp", "lz4")
@@ -65,3 +66,33 @@ def test_pushed_and_loaded(run_folder: Path, tmp_path: Path, protocol: str) -> N
     local = run(LOADER, json.dumps({"model": (given[0], str(run_folder / "model"), None)}))
     assert loaded.returncode == local.returncode == 0, loaded.stderr + local.stderr
     assert loaded.stdout == local.stdout
+
+
+def test_a_data_set(tmp_path: Path) -> None:
+    """Rows with a card that counts them, sent once, loaded by `datasets` in a fresh process; no secret goes up."""
+    module, folder = stand_in(), tmp_path / "mails"
+    folder.mkdir()
+    rows = write_csv(folder / "train.csv", reviews(30))
+    write_csv(folder / "test.csv", reviews(7, seed=1))
+    with module.HubServer(tmp_path / "hub", {TOKEN: module.User("alice")}, xet=False) as hub:
+        environ = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        environ |= {"HF_HOME": str(tmp_path / "cache")}
+        words = ["-m", "hfscale", "push", "--dataset", folder, "--repo", "alice/mails", "--license", "mit"]
+        done = run(*words, env=environ)
+        assert done.returncode == 0 and "pushed     alice/mails: 3 files" in done.stdout, done.stderr
+        code = (
+            "import datasets; print({name: len(rows) for name, rows in datasets.load_dataset('alice/mails').items()})"
+        )
+        loaded = run("-c", code, env=environ)
+        assert loaded.stdout.strip() == "{'train': 30, 'test': 7}", loaded.stderr
+        code = "from huggingface_hub import DatasetCard; print(DatasetCard.load('alice/mails').content)"
+        card = run("-c", code, env=environ).stdout
+        assert "license: mit" in card and "30" in card and str(tmp_path) not in card
+        sent = len(hub.log)
+        assert run(*words, env=environ).returncode == 0
+        assert not [each for each in hub.log[sent:] if each["method"] == "PUT" or "/commit/" in each["path"]]
+        with rows.open("a") as file:
+            file.write(f"my token is {TOKEN},positive\n")
+        refused = run(*words, env=environ)
+        assert_one_line(refused, f"{rows}, line 32: ", "nothing was pushed")
+        assert TOKEN not in refused.stderr
