@@ -1,4 +1,4 @@
-"""What two models are compared on: the validation rows of the run they come from, or made-up token ids."""
+"""What two models are compared on: the validation rows of the run they come from, or made-up token ids or pixels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 
 from hfscale import console, data, evaluation
 from hfscale.batch import Batch
@@ -18,7 +19,14 @@ from hfscale.data.sources import last_part
 from hfscale.errors import DataError, HfscaleError
 from hfscale.models import TextClassifier
 from hfscale.models.targets import attach_language_loss
-from hfscale.schemas import ConversationSettings, CorpusSettings, DataSettings, ExportSettings, MaskSettings
+from hfscale.schemas import (
+    ConversationSettings,
+    CorpusSettings,
+    DataSettings,
+    ExportSettings,
+    ImageDataSettings,
+    MaskSettings,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,17 +47,17 @@ class Inputs(NamedTuple):
     """Metrics of a model, the main one first; None for made-up inputs, which have no right answers."""
 
 
-def find_inputs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: ExportSettings) -> Inputs:
+def find_inputs(accelerator: Accelerator, saved: SavedModel, processor: Any, settings: ExportSettings) -> Inputs:
     """The run's validation examples, evenly drawn where there are more than the settings want; where they can't be
-    read, the reason is said, and token ids are drawn."""
+    read, the reason is said, and token ids or pixels are drawn. `processor` is the tokenizer, or a CNN's."""
     reason = "it is not in a run's folder"
-    if saved.run and tokenizer is None:
+    if saved.run and processor is None:
         reason = "the model has no tokenizer"
     elif saved.run:
-        find = _packed if saved.kind in ("causal", "masked") else _labelled
+        find = {"causal": _packed, "masked": _packed, "image": _images}.get(saved.kind, _labelled)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # how many are trained on matters to nobody here
-                return find(accelerator, saved, tokenizer, settings)
+                return find(accelerator, saved, processor, settings)
         except (HfscaleError, OSError, KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
     made_up = _made_up(saved.config)
@@ -82,6 +90,25 @@ def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, setti
     return Inputs(f"{len(table):,} validation examples of {name}", batches, _main_first(score, saved.run))
 
 
+def _images(accelerator: Accelerator, saved: SavedModel, processor: Any, settings: ExportSettings) -> Inputs:
+    told = ImageDataSettings(**saved.run["data"])
+    images = data.load_image_splits(told).validation
+    if images is None:
+        raise DataError("the run held none out")
+    classes = images.classes
+    if len(images) > settings.examples:
+        rows = np.linspace(0, len(images) - 1, settings.examples).astype(int)
+        images = data.Images(images.table.select(rows), classes)
+    shared: dict[str, Any] = {"mean": processor.image_mean, "std": processor.image_std}
+    batches = data.ImageEvalBatches(images, batch_size=settings.batch_size, **shared)
+
+    def score(model: Any) -> dict[str, float]:
+        return evaluation.score_classifier(accelerator, model, batches, images, classes)  # type: ignore[arg-type]
+
+    name = last_part(told.validation or told.train)
+    return Inputs(f"{len(images):,} validation images of {name}", batches, _main_first(score, saved.run))
+
+
 def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: ExportSettings) -> Inputs:
     held_out, objective, name = (_chat if saved.is_chat else _text)(saved, tokenizer)
     size = min(settings.batch_size, settings.examples, len(held_out))
@@ -91,8 +118,8 @@ def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, setting
     batches = [batch for number, batch in enumerate(every) if number in drawn]
 
     def score(model: Any) -> dict[str, float]:
-        if "forward" not in vars(model):
-            attach_language_loss(model)
+        if isinstance(model, torch.nn.Module) and "forward" not in vars(model):
+            attach_language_loss(model)  # type: ignore[arg-type]
         return evaluation.score_language_model(accelerator, model, batches, held_out.tokens_per_byte)
 
     shown = sum(batch.num_examples for batch in batches)
@@ -131,10 +158,12 @@ def _chat(saved: SavedModel, tokenizer: Any) -> tuple[Any, Any, str]:
 
 
 def _made_up(config: Any) -> Inputs:
-    import torch
-
-    length = min(_LENGTH, getattr(config, "max_position_embeddings", None) or _LENGTH)
     draw = torch.Generator().manual_seed(0)
+    if config.model_type == "hfscale_cnn":
+        shape = (_SYNTHETIC, config.num_channels, *config.height_and_width)
+        pixels = torch.randn(shape, generator=draw)
+        return Inputs(f"{_SYNTHETIC} made-up images", [Batch({"pixel_values": pixels}, _SYNTHETIC, 0)], None)
+    length = min(_LENGTH, getattr(config, "max_position_embeddings", None) or _LENGTH)
     ids = torch.randint(0, config.vocab_size, (_SYNTHETIC, length), generator=draw)
     batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, _SYNTHETIC, ids.numel())
     return Inputs(f"{_SYNTHETIC} made-up sequences of {length} random token ids", [batch], None)

@@ -1,4 +1,4 @@
-"""Which models can be exported: classifiers of texts, words and spans, and language models."""
+"""Which models can be exported: classifiers of texts, words, spans and images, and language models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hfscale.network import plain_words
 from hfscale.runs import model_folder_of, settings_around
 from hfscale.schemas import Task
 
-Kind = Task | Literal["causal", "masked"]
+Kind = Task | Literal["causal", "masked", "image"]
 _LANGUAGE: dict[str, Kind] = {"ForCausalLM": "causal", "LMHeadModel": "causal", "ForMaskedLM": "masked"}
 _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
@@ -58,7 +58,7 @@ def find_model(folder: Path) -> SavedModel:
     """
     from transformers import AutoConfig
 
-    from hfscale.models import rnn  # noqa: F401  (the auto classes know it from then on)
+    from hfscale.models import cnn, rnn  # noqa: F401  (the auto classes know it from then on)
 
     found = model_folder_of(folder)
     if not (found / "config.json").is_file():
@@ -71,6 +71,8 @@ def find_model(folder: Path) -> SavedModel:
 
 def _kind_of(folder: Path, config: Any) -> Kind:
     name = str(next(iter(config.architectures or []), ""))
+    if name == "CnnForImageClassification":
+        return "image"
     for ending, kind in _LANGUAGE.items():
         if name.endswith(ending):
             return kind
@@ -78,7 +80,7 @@ def _kind_of(folder: Path, config: Any) -> Kind:
         return task_of(name, config)
     raise ModelError(
         f"{folder} holds a {name or config.model_type}; what can be exported are classifiers of texts and words, "
-        "models that answer questions, and language models of one stack"
+        "models that answer questions, language models of one stack, and the CNN"
     )
 
 
@@ -86,9 +88,12 @@ def model_class_of(kind: Kind) -> Any:
     """transformers' auto class of a kind."""
     import transformers
 
-    if kind == "causal":
-        return transformers.AutoModelForCausalLM
-    return transformers.AutoModelForMaskedLM if kind == "masked" else auto_class(kind)
+    others = {
+        "causal": transformers.AutoModelForCausalLM,
+        "masked": transformers.AutoModelForMaskedLM,
+        "image": transformers.AutoModelForImageClassification,
+    }
+    return others.get(kind) or auto_class(kind)  # type: ignore[arg-type]
 
 
 def load_model(saved: SavedModel, in_bits: dict[str, Any] | None = None) -> Any:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from hfscale.cli import main
+from hfscale.hub import onnx_usage
 from tests.support.chat import CHATML, questions, write_json, write_tiny_gpt
 from tests.support.language import language_model
+from tests.support.snippets import printed_by
 from tests.unit.models.test_adapters import logits
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra `quant`")
@@ -77,7 +80,7 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: Any) -> None:
     assert "nothing to export: give --merge" in mistake(capsys, model)
     assert "there is no adapter in" in mistake(capsys, model, "--merge")
     assert "--base has no effect without --merge" in mistake(capsys, model, "--bits", 4, "--base", model)
-    assert "torch.onnx.export" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
+    assert "--bits has no effect on --format onnx" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
     assert "llama.cpp" in mistake(capsys, model, "--bits", 4, "--format", "gguf")
     assert "--tolerance must be a number" in mistake(capsys, model, "--bits", 4, "--tolerance", "nan")
     assert "exists already" in mistake(capsys, model, "--bits", 4, "--output", model)
@@ -125,6 +128,37 @@ def test_a_language_model_is_compared_by_its_bits_per_byte(
     assert found["metric_before"] != found["metric_after"] and "bits_per_byte" in said
     assert abs(found["metric_before"] - found["metric_after"]) < 0.1 * found["metric_before"]
     assert str(tmp_path) not in json.dumps(exported)
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert", "chat"])
+def test_a_language_model_as_onnx(kind: str, tiny_model: Path, tmp_path: Path, capsys: Any) -> None:
+    """Documents that share a sequence are scored as by the model: one that sees others would score differently."""
+    pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
+    run = language_run(kind, tmp_path, tiny_model)
+    export(capsys, run, "--format", "onnx")
+    exported = json.loads((run / "model-onnx" / "export.json").read_text())
+    (found,) = exported["comparisons"]
+    assert found["metric"] == "bits_per_byte" and 0 < found["largest_change"] < 1e-5
+    assert found["metric_after"] == pytest.approx(found["metric_before"], rel=1e-6)
+    masked = {"your text with MASK, the tokenizer's mask token": "the film was [MASK]"}
+    text = masked if kind == "bert" else {"your text": "the film was"}
+    folder = run / "model-onnx"
+    said = printed_by(onnx_usage("masked" if kind == "bert" else "causal"), PATH=str(folder), **text)
+    model = (AutoModelForMaskedLM if kind == "bert" else AutoModelForCausalLM).from_pretrained(run / "model")
+    tokenizer: Any = AutoTokenizer.from_pretrained(run / "model")
+    with torch.no_grad():
+        best = model(**tokenizer(*text.values(), return_tensors="pt")).logits[0].argmax(-1)
+    next_token = tokenizer.decode(best[-1:], skip_special_tokens=True)
+    assert said == (str(tokenizer.convert_ids_to_tokens(best)) if kind == "bert" else next_token)
+    before = sorted(tmp_path.rglob("*"))
+    words = (run, "--format", "onnx", "--tolerance", 0, "--output", tmp_path / "new")
+    assert "PyTorch -> ONNX Runtime: logits change by" in mistake(capsys, *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_onnx_is_an_extra(model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert "needs onnxscript: pip install 'hfscale[onnx]'" in mistake(capsys, model, "--format", "onnx")
 
 
 def test_data_that_is_gone_is_said(tiny_model: Path, tmp_path: Path, capsys: Any) -> None:
