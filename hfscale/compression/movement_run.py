@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _SAME = ("seed", "global_batch_size", "micro_batch_size", "activation_checkpointing", "log_steps", "stall_seconds")
+_FEW_STEPS = 500
+"""Fewer left a pretrained encoder that guesses, in `docs/prune.md`; the CNN did well with 1,230."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,11 @@ def learn_what_goes(
     )
     steps = num_steps(train, batches.steps_per_epoch)
     console.say(f"movement   {steps} steps of training, in which {how.sparsity:.0%} of each layer's weights go")
+    if steps < _FEW_STEPS:
+        console.warn(
+            f"in {steps} steps scores are mostly noise, and the model may end up guessing; give more --epochs, or "
+            "choose --method magnitude"
+        )
     pruning = MovementPruning(model, how.sparsity)
     optimizer = training.build_optimizer(model, config.optim)
     pruning.learn_with(optimizer)

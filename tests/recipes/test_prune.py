@@ -125,6 +125,7 @@ def test_movement_goes_on_where_it_was_interrupted(text_run: Path, tmp_path: Pat
 
     whole = prune(tmp_path / "whole")
     assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert "in 18 steps scores are mostly noise" in whole.stderr
     assert "80.0% of the weights" in whole.stdout and "recover" not in whole.stdout
     values = report(tmp_path / "whole")
     assert values["share_of_zeros"]["after"] == pytest.approx(0.8, abs=1e-3) and values["steps"] == 18
