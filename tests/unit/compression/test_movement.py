@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests.unit.compression.test_pruning import ENCODERS, encoder
 def test_sparsity_rises_as_a_cube_between_two_plateaus() -> None:
     found = [sparsity_at(step, 100, 0.8) for step in range(100)]
     assert found[:11] == [0.0] * 11 and found[70:] == [0.8] * 30
-    assert all(before < after for before, after in zip(found[10:70], found[11:71], strict=True))
+    assert all(before < after for before, after in itertools.pairwise(found[10:71]))
     assert found[40] == pytest.approx(0.8 * (1 - 0.5**3))
 
 
