@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hfscale.compression.exporting import tokenizer_of
+from hfscale.compression.exporting import processor_of
 from hfscale.compression.kinds import SavedModel, find_model
 from hfscale.compression.merging import find_base, load_adapted, merge
 from hfscale.compression.prune_run import write_pruned
@@ -96,9 +96,9 @@ def _made(variant: Variant, make: Callable[[], Path]) -> Variant:
 def _merge(saved: SavedModel, base: ModelSettings | None, whole: SavedModel) -> Path:
     assert base is not None
     merge(load_adapted(saved, base)).save_pretrained(whole.folder)
-    tokenizer = tokenizer_of(saved, base)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(whole.folder)
+    processor = processor_of(saved, base)
+    if processor is not None:
+        processor.save_pretrained(whole.folder)
     return whole.folder
 
 

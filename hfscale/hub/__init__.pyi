@@ -6,4 +6,5 @@ from .language_card import chat_model_card as chat_model_card
 from .language_card import chat_usage as chat_usage
 from .language_card import language_model_card as language_model_card
 from .language_card import preference_model_card as preference_model_card
+from .onnx_card import onnx_usage as onnx_usage
 from .seq2seq_card import seq2seq_model_card as seq2seq_model_card

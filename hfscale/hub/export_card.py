@@ -17,13 +17,14 @@ def exported_card(text: str, exported: dict[str, Any], usage: str) -> str:
     Args:
         text: the card of the model before.
         exported: what stands in `export.json`.
-        usage: lines that use the model, where it was an adapter before.
+        usage: lines that use the model, where those of before no longer do: it was an adapter, or has become ONNX.
     """
     front = _FRONT.match(text)
     metadata = (yaml.safe_load(front[1]) if front else None) or {}
     body = text[front.end() :] if front else text
-    metadata["library_name"] = "transformers"
-    if exported["merged_into"]:
+    is_onnx = exported["format"] == "onnx"
+    metadata["library_name"] = "onnx" if is_onnx else "transformers"
+    if exported["merged_into"] or is_onnx:
         body = _USE.sub("", body)
         body = f"{body.rstrip()}\n\n## Use\n\n{usage}"
     section = f"## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"
@@ -44,6 +45,8 @@ def _what(exported: dict[str, Any]) -> str:
             f"{layers['disk_bytes'] / layers['float32_bytes']:.1%} of their size in float32, and need `pip install "
             "bitsandbytes`; all others are in float32. The results above are those of the model before."
         )
+    if exported["format"] == "onnx":
+        done.append("`model.onnx` has the weights in float32, for batches and texts of any size.")
     return " ".join(done)
 
 
