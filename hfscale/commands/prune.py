@@ -53,9 +53,11 @@ def _prune(settings: argparse.Namespace) -> None:
     whole = run if run and model_folder.resolve() == (run / "model").resolve() else folder
     named = whole if whole.name not in ("", "..") else whole.resolve()
     output = settings.output or named.with_name(f"{named.name}-pruned")
-    model_type = _model_type(model_folder)
     from hfscale.compression.pruning_units import refuse_unknown
+    from hfscale.compression.refusals import PRUNABLE, refuse_seq2seq
 
+    refuse_seq2seq(model_folder, PRUNABLE)
+    model_type = _model_type(model_folder)
     refuse_unknown(model_type, model_folder)
     refuse_taken(output)
     launch.quieten_deepspeed()

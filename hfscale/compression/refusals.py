@@ -9,12 +9,14 @@ from typing import Any
 
 from hfscale.compression.pruning_units import CNN
 from hfscale.errors import MissingExtraError, ModelError, SettingsError
+from hfscale.models.heads import is_seq2seq
 from hfscale.schemas.export import ExportSettings
 
 EXPORTABLE = (
     "what can be exported are classifiers of texts and words, models that answer questions, language models of one "
     "stack, and the network of train_cnn.py"
 )
+PRUNABLE = "what can be pruned are classifiers of texts, words and images, and models that answer questions"
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -22,13 +24,14 @@ def refuse_export(folder: Path, settings: ExportSettings) -> None:
     """Refuse what the settings can't make of a model folder.
 
     Raises:
-        ModelError: for a folder without a model, quantized already, an adapter that stays one, or images for anything
-            but ONNX.
+        ModelError: for a folder without a model, of an encoder-decoder, quantized already, an adapter that stays one,
+            or images for anything but ONNX.
         SettingsError: where there is nothing to merge.
         MissingExtraError: where PEFT, bitsandbytes or ONNX is not installed.
     """
     adapter = (folder / "adapter_config.json").is_file()
     config = config_of(folder)
+    refuse_seq2seq(folder, EXPORTABLE)
     if config.get("model_type") == CNN and settings.format != "onnx":
         given = "--merge" if settings.merge else "--bits"
         raise ModelError(f"{folder} holds a CNN, on which {given} has no effect; it takes --format onnx alone")
@@ -48,6 +51,17 @@ def refuse_export(folder: Path, settings: ExportSettings) -> None:
     for package in _ONNX if settings.format == "onnx" else ():
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(f"--format onnx needs {package}: pip install 'hfscale[onnx]'")
+
+
+def refuse_seq2seq(folder: Path, others: str) -> None:
+    """Refuse an encoder-decoder that writes, or an adapter on one; `others` says what isn't refused.
+
+    Raises:
+        ModelError: for such a folder.
+    """
+    if is_seq2seq(folder):
+        name = config_of(folder)["architectures"][0]
+        raise ModelError(f"{folder} holds an encoder-decoder ({name}); {others}")
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hfscale.compression.merging import find_base, load_adapted, merge
 from hfscale.compression.prune_run import write_pruned
 from hfscale.compression.pruning_units import refuse_unknown
 from hfscale.compression.quantizing import halve, quantize, weights_bytes
+from hfscale.compression.refusals import PRUNABLE
 from hfscale.errors import HfscaleError, ModelError
 from hfscale.models import origin_of
 from hfscale.models.locate import locate_model
@@ -121,7 +122,7 @@ def _pruned(whole: SavedModel, sparsity: float, folder: Path) -> Variant:
         model_type = str(whole.config.model_type)
         refuse_unknown(model_type, whole.folder)
         if whole.kind in ("causal", "masked"):
-            raise ModelError("what can be pruned are classifiers of texts, words and images, and answers to questions")
+            raise ModelError(PRUNABLE)
         write_pruned(
             whole.folder, model_type, whole.run, PruneSettings(method="structured", sparsity=sparsity), folder
         )
