@@ -33,6 +33,7 @@ def exported(capsys: Any, run: Path, *more: Any) -> dict[str, Any]:
     found = json.loads(text)["comparisons"][-1]
     assert found["after"] == "ONNX Runtime" and 0 < found["largest_change"] < 1e-5
     assert found["metric_before"] == found["metric_after"]
+    assert found["standard_error"] == 0
     private = [path for path in folder.iterdir() for it in (run.parent, ROOT) if str(it).encode() in path.read_bytes()]
     assert private == []
     return found
