@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from hfscale.commands import compress, doctor, export, plan, predict, prune, slurm
+from hfscale.commands import compress, doctor, export, plan, predict, prune, push, slurm
 from hfscale.errors import one_line
 
-_COMMANDS = (plan, predict, compress, export, prune, doctor, slurm)
+_COMMANDS = (plan, predict, compress, export, prune, push, doctor, slurm)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -251,7 +251,9 @@ def _explain(message: str, schema: type, args: list[str], files: dict[str, dict[
 
 def _explain_check(message: str) -> str:
     """What a schema's own check said, without the list of types that jsonargparse tried around it."""
-    return message.split("Errors:\n")[1].splitlines()[0].strip(" -") if "Errors:\n" in message else message
+    return (
+        message.split("Errors:\n")[1].splitlines()[0].strip().removeprefix("- ") if "Errors:\n" in message else message
+    )
 
 
 def _where(key: str, args: list[str], files: dict[str, dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@
     |-- ModelError            a model that can't be found, verified or used for the task
     |-- LaunchError           processes that were started in a way that can't train correctly
     |-- RunFolderError        an output folder that is taken or can't be written
+    |-- HubError              a push that the Hub refuses, that can't reach it, or that would publish too much
     |-- MissingExtraError     an optional library that is not installed
     |-- DivergedError         the loss or the gradient stopped being finite; exit status 1
     `-- AlreadyDone           no mistake: the run is complete, there is nothing to do; exit status 0
@@ -52,6 +53,10 @@ class LaunchError(HfscaleError):
 
 class RunFolderError(HfscaleError):
     """An output folder that is taken or can't be written."""
+
+
+class HubError(HfscaleError):
+    """A push that the Hub refuses, that can't reach it, or that would publish what has to stay at home."""
 
 
 class MissingExtraError(HfscaleError):

@@ -13,11 +13,18 @@ from hfscale.errors import ModelError
 
 @contextlib.contextmanager
 def asking_hub(name: str) -> Generator[None]:
-    """Say what is asked for, and keep the client's warnings about each of its retries out of the way.
+    """Say what is asked for, in the quiet.
 
     Without a network the client tries for about 25 seconds; HF_HUB_OFFLINE=1 saves the wait.
     """
     console.say(f"hub        looking for {name}")
+    with quiet_client():
+        yield
+
+
+@contextlib.contextmanager
+def quiet_client() -> Generator[None]:
+    """Keep the client's warnings about each of its retries out of the way."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -30,8 +30,6 @@ from hfscale.schemas import (
     DataSettings,
     LoraSettings,
     OptimSettings,
-    QuantSettings,
-    Task,
     TrainSettings,
 )
 
@@ -40,15 +38,16 @@ from hfscale.schemas import (
 class Config:
     """Fine-tune a BERT-style encoder on labelled text."""
 
-    task: Task = "single_label_classification"
+    task: schemas.Task = "single_label_classification"
     """One class per text, several labels at once, or a number; a tag per word; or the answer within a context."""
     model: ClassifierModelSettings = field(default_factory=lambda: ClassifierModelSettings(name="builtin:minilm"))
     lora: LoraSettings | None = None
-    quant: QuantSettings | None = None
+    quant: schemas.QuantSettings | None = None
     """A small adapter instead of all weights (`--lora.r 8`), beside weights in few bits (`--quant.bits 4`)."""
     data: DataSettings = field(default_factory=lambda: DataSettings(train="builtin:tickets"))
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-4))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_bert"))
+    hub: schemas.HubSettings | None = None
     baselines: bool | None = None
     """Also score simple methods, trained on the same rows: the majority class and TF-IDF with a linear model for
     texts, the most frequent tag of each word; true by default, but for question_answering, which has none."""
@@ -95,7 +94,7 @@ def main(config: Config) -> None:
     loss_fn = training.classification_loss(config.task)
     evaluate = (lambda model: score(model, encoded.validation)) if encoded.validation else None
     save = partial(models.save_text_classifier, classifier)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on rows that no gradient came from; the result is on disk before anything else is tried
@@ -114,6 +113,7 @@ def main(config: Config) -> None:
         evaluation.plot_learning_curve(folder)
         runs.complete_run(folder, result, runs.predict_commands(folder, splits.held_out or splits.train))
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hfscale import config as settings
-from hfscale import data, evaluation, files, hub, launch, models, runs, training
+from hfscale import data, evaluation, files, hub, launch, models, runs, schemas, training
 from hfscale.schemas import (
     AnswerSettings,
     CausalModelSettings,
@@ -49,6 +49,7 @@ class Config:
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=2e-5, schedule="cosine"))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_gpt"))
+    hub: schemas.HubSettings | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", with_length(self.train, epochs=3))
@@ -96,7 +97,7 @@ def main(config: Config) -> None:
     loss_fn = training.language_model_loss
     evaluate = score if held_out else None
     save = partial(models.save_language_model, language_model)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on conversations that no gradient came from; the result is on disk before anything else is tried
@@ -112,6 +113,7 @@ def main(config: Config) -> None:
         shown = conversations.validation or conversations.train
         runs.complete_run(folder, result, [runs.chat_command(folder, shown, config.data.system)])
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

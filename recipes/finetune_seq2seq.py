@@ -23,36 +23,27 @@ from functools import partial
 
 from hfscale import config as settings
 from hfscale import data, evaluation, files, hub, launch, models, runs, schemas, training
-from hfscale.schemas import (
-    GenerationSettings,
-    LoraSettings,
-    OptimSettings,
-    QuantSettings,
-    Seq2SeqModelSettings,
-    Seq2SeqTask,
-    TextPairSettings,
-    TokenizerSettings,
-    TrainSettings,
-)
+from hfscale.schemas import OptimSettings, Seq2SeqModelSettings, TextPairSettings, TokenizerSettings, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Teach an encoder-decoder to translate or to summarize, for 3 epochs unless told otherwise."""
 
-    task: Seq2SeqTask = "translation"
+    task: schemas.Seq2SeqTask = "translation"
     """What is measured: BLEU and chrF, or ROUGE."""
     model: Seq2SeqModelSettings = field(default_factory=Seq2SeqModelSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
-    lora: LoraSettings | None = None
-    quant: QuantSettings | None = None
+    lora: schemas.LoraSettings | None = None
+    quant: schemas.QuantSettings | None = None
     """A small adapter instead of all weights (`--lora.r 8`), beside weights in few bits (`--quant.bits 4`)."""
     data: TextPairSettings
-    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    generation: schemas.GenerationSettings = field(default_factory=schemas.GenerationSettings)
     label_smoothing: float = 0.1
     """Share of the right token that is spread over the whole vocabulary; 0 for none."""
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=5e-4, schedule="cosine"))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_seq2seq"))
+    hub: schemas.HubSettings | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", schemas.with_length(self.train, epochs=3))
@@ -102,7 +93,7 @@ def main(config: Config) -> None:
     loss_fn = training.seq2seq_loss(model.config, config.label_smoothing)
     evaluate = partial(score, part="validation", is_final=False) if pairs.validation else None
     save = partial(models.save_language_model, seq2seq)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on pairs that no gradient came from; the result is on disk before anything else is tried
@@ -118,6 +109,7 @@ def main(config: Config) -> None:
         evaluation.plot_learning_curve(folder)
         runs.complete_run(folder, result, [runs.write_command(folder, pairs.held_out or pairs.train)])
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

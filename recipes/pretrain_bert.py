@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hfscale import config as settings
-from hfscale import data, evaluation, files, hub, launch, models, runs, training
+from hfscale import data, evaluation, files, hub, launch, models, runs, schemas, training
 from hfscale.schemas import (
     CorpusSettings,
     MaskedModelSettings,
@@ -48,6 +48,7 @@ class Config:
     mask: MaskSettings = field(default_factory=MaskSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-3))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/pretrain_bert"))
+    hub: schemas.HubSettings | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", with_length(self.train, max_steps=100))
@@ -92,7 +93,7 @@ def main(config: Config) -> None:
     loss_fn = training.language_model_loss
     evaluate = score if held_out else None
     save = partial(models.save_language_model, language_model)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on text that no gradient came from; the result is on disk before anything else is tried
@@ -111,6 +112,7 @@ def main(config: Config) -> None:
             folder, result, [runs.pipeline_command("fill-mask", folder, f'"this is the {tokenizer.mask_token}."')]
         )
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

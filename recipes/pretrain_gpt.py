@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hfscale import config as settings
-from hfscale import console, data, evaluation, files, hub, launch, models, runs, training
+from hfscale import console, data, evaluation, files, hub, launch, models, runs, schemas, training
 from hfscale.schemas import (
     CausalModelSettings,
     CorpusSettings,
@@ -29,7 +29,6 @@ from hfscale.schemas import (
     SampleSettings,
     TokenizerSettings,
     TrainSettings,
-    check_metric,
     check_samples,
     check_tokenizer,
     with_length,
@@ -46,11 +45,12 @@ class Config:
     samples: SampleSettings = field(default_factory=SampleSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-3, weight_decay=0.1, schedule="cosine"))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/pretrain_gpt"))
+    hub: schemas.HubSettings | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", with_length(self.train, max_steps=100))
         check_tokenizer(self.model, self.tokenizer)
-        check_metric(self.train)
+        schemas.check_metric(self.train)
         check_samples(self.data, self.samples)
 
 
@@ -93,7 +93,7 @@ def main(config: Config) -> None:
     loss_fn = training.language_model_loss
     evaluate = score_and_show if held_out else None
     save = partial(models.save_language_model, language_model)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on text that no gradient came from; the result is on disk before anything else is tried
@@ -113,6 +113,7 @@ def main(config: Config) -> None:
         evaluation.plot_learning_curve(folder)
         runs.complete_run(folder, result, [runs.pipeline_command("text-generation", folder, '"The"')])
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

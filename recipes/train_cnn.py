@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hfscale import config as settings
-from hfscale import data, evaluation, files, hub, launch, models, runs, training
+from hfscale import data, evaluation, files, hub, launch, models, runs, schemas, training
 from hfscale.schemas import (
     AugmentSettings,
     CnnSettings,
@@ -45,6 +45,7 @@ class Config:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=4e-3))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/train_cnn"))
+    hub: schemas.HubSettings | None = None
     label_smoothing: float = 0.1
     """Share of each target that is spread over all classes; 0 for none."""
     baselines: bool = True
@@ -89,7 +90,7 @@ def main(config: Config) -> None:
     loss_fn = training.classification_loss(labels.task, config.label_smoothing)
     evaluate = (lambda model: score(model, splits.validation)) if splits.validation else None
     save = partial(models.save_image_classifier, classifier)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on images that no gradient came from; the result is on disk before anything else is tried
@@ -109,6 +110,7 @@ def main(config: Config) -> None:
         example = data.write_example(held_out or splits.train, folder)
         runs.complete_run(folder, result, [runs.pipeline_command("image-classification", folder, f'"{example}"')])
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

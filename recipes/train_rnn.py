@@ -21,15 +21,13 @@ from functools import partial
 from typing import Literal
 
 from hfscale import config as settings
-from hfscale import data, evaluation, files, hub, launch, models, runs, training
+from hfscale import data, evaluation, files, hub, launch, models, runs, schemas, training
 from hfscale.schemas import (
     DataSettings,
     OptimSettings,
     RnnSettings,
     TokenizerSettings,
     TrainSettings,
-    check_task,
-    with_length,
 )
 
 EPOCHS = 20  # where neither --train.epochs nor --train.max_steps is given: random weights need many
@@ -49,12 +47,13 @@ class Config:
     data: DataSettings = field(default_factory=lambda: DataSettings(train="builtin:tickets"))
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=5e-3))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/train_rnn"))
+    hub: schemas.HubSettings | None = None
     baselines: bool = True
     """Also score the majority class and TF-IDF with a linear model, trained on the same rows."""
 
     def __post_init__(self) -> None:
-        check_task(self.task, self.data, self.train)
-        object.__setattr__(self, "train", with_length(self.train, epochs=EPOCHS))
+        schemas.check_task(self.task, self.data, self.train)
+        object.__setattr__(self, "train", schemas.with_length(self.train, epochs=EPOCHS))
 
 
 def main(config: Config) -> None:
@@ -95,7 +94,7 @@ def main(config: Config) -> None:
     loss_fn = training.classification_loss(config.task)
     evaluate = (lambda model: score(model, encoded.validation)) if encoded.validation else None
     save = partial(models.save_text_classifier, classifier)
-    with runs.open_run(run, config, launch.environment(accelerator), accelerator):
+    with runs.open_run(run, config, launch.environment(accelerator), accelerator), hub.follow(config.hub, folder):
         fitted = training.fit(accelerator, model, optimizer, batches, loss_fn, config, evaluate, save, run)
 
     # 6. Evaluate on rows that no gradient came from; the result is on disk before anything else is tried
@@ -114,6 +113,7 @@ def main(config: Config) -> None:
         evaluation.plot_learning_curve(folder)
         runs.complete_run(folder, result, runs.predict_commands(folder, splits.held_out or splits.train))
     launch.finish(accelerator)
+    hub.publish(config.hub, folder)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,12 @@ def tiny_tokenizer(tiny_model: Path):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture
+def hub() -> Generator[Any]:
+    """A Hub of our own (`tests.support.hub.LoopbackHub`), empty."""
+    from tests.support.hub import LoopbackHub
+
+    with LoopbackHub() as made:
+        yield made

@@ -87,10 +87,16 @@ def _export(settings: argparse.Namespace) -> None:
         files.write_json(temporary / "export.json", exported)
         card = saved.folder / "README.md"
         if card.is_file():
-            system = (saved.run.get("data") or {}).get("system")
-            usage = hub.chat_usage(system) if saved.is_chat else hub.plain_usage(saved.kind)
-            usage = hub.onnx_usage(saved.kind) if wanted.format == "onnx" else usage
-            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage)
+            data, model = (saved.run.get(name) or {} for name in ("data", "model"))
+            trust = ", trust_remote_code=True" if model.get("trust_remote_code") else ""
+            pair = isinstance(data.get("text"), list) and len(data["text"]) == 2
+            usage = hub.plain_usage(saved.kind, trust, pair)
+            if saved.is_chat:
+                usage = hub.chat_usage(data, trust)
+            if wanted.format == "onnx":
+                usage = hub.onnx_usage(saved.kind)
+            published = (saved.run.get("hub") or {}).get("repo_id")
+            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage, published)
             files.write_text(temporary / "README.md", text)
     _say_sizes(exported)
     console.say(f"saved      {output}")

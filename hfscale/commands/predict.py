@@ -71,7 +71,7 @@ def _outputs(settings: argparse.Namespace, model_folder: Path, base: Any, data: 
     """One object per text: what an encoder-decoder writes of it, behind the prefix that it was trained with."""
     from hfscale import evaluation, models
 
-    column = {"text": data.get("source") or "text"}
+    column = {"text": data.get("source") or "source"}
     texts = [example["text"] for example in _given(settings, column, None)]
     model, tokenizer = models.saved_seq2seq_model(model_folder, settings.trust_remote_code, base)
     length, prefix = data.get("max_length") or tokenizer.model_max_length, data.get("prefix") or ""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard
+
+from hfscale.evaluation.hub_names import HUB_NAMES
 
 ZEROS = (
     "zeros are stored and multiplied like other numbers, so that the file is as large as before, and the model no "
@@ -55,11 +60,26 @@ def speed_up(report: dict[str, Any]) -> str:
     """One sentence."""
     speed = report["speed"]
     latency, throughput, layers = (speed["speed_up"][name] for name in ("latency", "throughput", "pruned_layers"))
-    where = f"{speed['device']}, {speed['threads']} threads" if speed["device"] == "cpu" else speed["device"]
+    where = (
+        f"{speed['device']}, {speed['threads']} thread{'s' if speed['threads'] != 1 else ''}"
+        if speed["device"] == "cpu"
+        else speed["device"]
+    )
     return (
         f"{layers:.2f} times in the pruned layers, {throughput:.2f} times in a batch of {speed['batch']}, "
         f"{latency:.2f} times for one ({where}, both models by turns)"
     )
+
+
+def _measured_again(results: list[EvalResult], report: dict[str, Any]) -> list[EvalResult]:
+    """The results of the model before, with the values of the pruned one; without those that are not known of it."""
+    after = (report["metrics"] or {"after": {}})["after"]
+    values = {HUB_NAMES[name][1]: value for name, value in after.items() if name in HUB_NAMES and value is not None}
+    return [
+        dataclasses.replace(each, metric_value=round(values[each.metric_name], 6))
+        for each in results
+        if each.metric_name in values
+    ]
 
 
 def pruned_card(card: str, report: dict[str, Any]) -> str:
@@ -67,10 +87,17 @@ def pruned_card(card: str, report: dict[str, Any]) -> str:
     lines = [f"| {what} | {before} | {after} |" for what, before, after in summary(report)]
     section = (
         "## Pruned\n\n"
-        f"This model was pruned after training (`{report['method']}`): {what_was_done(report)}. "
-        "All that this card says further below is about the model before that.\n\n"
+        f"This model was pruned after training (`{report['method']}`, sparsity {report['sparsity']:g}): "
+        f"{what_was_done(report)}. The results and the training further below are those of the model before that.\n\n"
         "| | before | after |\n| --- | --- | --- |\n" + "\n".join(lines) + "\n\n"
         f"Faster: {speed_up(report)}.\n\n"
     )
-    at = card.find("\n## ")
-    return f"{card[: at + 1]}{section}{card[at + 1 :]}" if at >= 0 else f"{card}\n{section}".lstrip("\n")
+    before = ModelCard(card, ignore_metadata_errors=True)
+    data: Any = before.data
+    data.eval_results = _measured_again(data.eval_results or [], report) or None
+    data.model_name = data.model_name if data.eval_results else None
+    data.tags = list(dict.fromkeys([*(data.tags or []), "pruned"]))
+    body = before.text.replace("\n## Pruned\n", "\n## Pruned before\n")
+    at = body.find("\n## ")
+    before.text = f"{body[: at + 1]}{section}{body[at + 1 :]}" if at >= 0 else f"{body}\n{section}"
+    return before.content

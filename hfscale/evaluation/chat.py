@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from hfscale import console, interruption
+from hfscale.evaluation.intervals import Scores, share_intervals
 from hfscale.schemas import AnswerSettings
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ def score_answers(
         console.say(f"answer     {_short(messages[-2]['content'])} -> {_short(answer)}{'' if stopped else ' ...'}")
         ended += stopped
         equal += answer.strip() == chat.last_answer(messages).strip()
-    return {"exact_match": equal / len(questions), "stopped": ended / len(questions)} if questions else {}
+    number = len(questions)
+    values = {"exact_match": equal / number, "stopped": ended / number} if number else {}
+    return Scores(values, lambda: share_intervals(values, number))
 
 
 def _answer(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hfscale.evaluation.intervals import Scores, example_intervals
 from hfscale.evaluation.metrics import compute_metrics, one_metric
 from hfscale.schemas import Task
 
@@ -30,9 +32,11 @@ class Answers(NamedTuple):
     def num_rows(self) -> int:
         return len(self.given)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> Scores:
         """Metrics of the task, the main one first, and the mean `loss`."""
-        return {**compute_metrics(self.task, self.given, self.right, self.num_labels), "loss": self.loss}
+        values = compute_metrics(self.task, self.given, self.right, self.num_labels)
+        intervals = partial(example_intervals, self.task, values, self.given, self.right, self.num_labels)
+        return Scores({**values, "loss": self.loss}, intervals)
 
     def metric_of(self, name: str, rows: np.ndarray) -> float:
         """One of them on these rows alone; NaN for a loss that isn't known row by row."""

@@ -10,6 +10,7 @@ from accelerate.utils import send_to_device
 from torch.nn import functional as F
 
 from hfscale import interruption
+from hfscale.evaluation.intervals import Scores, share_intervals
 from hfscale.training.preference_loss import preference_margins
 
 if TYPE_CHECKING:
@@ -39,4 +40,5 @@ def score_preferences(
                 sums += torch.stack([part.sum() for part in parts])
     total: Any = accelerator.reduce(sums, reduction="sum")
     loss, accuracy, margin, number = total.tolist()
-    return {"loss": loss / number, "accuracy": accuracy / number, "margin": margin / number}
+    values = {"loss": loss / number, "accuracy": accuracy / number, "margin": margin / number}
+    return Scores(values, lambda: share_intervals(values, int(number)))

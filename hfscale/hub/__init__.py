@@ -1,4 +1,4 @@
-"""Models that others can use: the card that goes with them."""
+"""Models that others can use: the card that goes with them, and the way to the Hub."""
 
 import lazy_loader
 

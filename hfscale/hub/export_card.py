@@ -5,30 +5,59 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
+from huggingface_hub import ModelCard
 
-_FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-_USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_SECTION = r"^## {}\n.*?(?=^## |\Z)"
 
 
-def exported_card(text: str, exported: dict[str, Any], usage: str) -> str:
+def exported_card(text: str, exported: dict[str, Any], usage: str, published: str | None = None) -> str:
     """Text of the `README.md` beside exported weights.
 
     Args:
         text: the card of the model before.
         exported: what stands in `export.json`.
         usage: lines that use the model, where those of before no longer do: it was an adapter, or has become ONNX.
+        published: the repository of the model before, where it has one: what is in few bits is then said to be that
+            model quantized.
     """
-    front = _FRONT.match(text)
-    metadata = (yaml.safe_load(front[1]) if front else None) or {}
-    body = text[front.end() :] if front else text
-    is_onnx = exported["format"] == "onnx"
-    metadata["library_name"] = "onnx" if is_onnx else "transformers"
-    if exported["merged_into"] or is_onnx:
-        body = _USE.sub("", body)
-        body = f"{body.rstrip()}\n\n## Use\n\n{usage}"
-    section = f"## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{body.rstrip()}\n\n{section}"
+    card = ModelCard(text, ignore_metadata_errors=True)
+    data: Any = card.data
+    is_onnx, in_few_bits = exported["format"] == "onnx", exported["bits"] in (4, 8)
+    data.library_name = "onnx" if is_onnx else "transformers"
+    tags = list(data.tags or [])
+    if exported["bits"] or is_onnx:
+        data.eval_results = data.model_name = None  # they were measured on the model before
+        tags += [f"{exported['bits']}-bit"] if exported["bits"] else []
+        tags += ["bitsandbytes"] if in_few_bits else []
+    data.tags = list(dict.fromkeys(tags)) or None
+    if exported["bits"] and published and not exported["merged_into"]:
+        data.base_model, data["base_model_relation"] = published, "quantized"
+    elif data.get("base_model_relation") == "adapter":
+        data["base_model_relation"] = "finetune"
+    body = without_section(card.text, "Export")
+    if is_onnx:
+        body = replaced_section(body, "Use", usage)
+    elif exported["merged_into"]:
+        needs = f"`pip install transformers torch{' bitsandbytes' if in_few_bits else ''}`."
+        body = replaced_section(body, "Use", f"{needs}\n\n{usage}")
+    elif in_few_bits:
+        body = body.replace("`pip install transformers torch`.", "`pip install transformers torch bitsandbytes`.", 1)
+    if exported["merged_into"]:
+        body = body.replace("It is an adapter of ", "It is fine-tuned by an adapter, merged since, from ", 1)
+    card.text = f"{body.rstrip()}\n\n## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"
+    return card.content
+
+
+def without_section(body: str, name: str) -> str:
+    """The text of a card without a section."""
+    return re.sub(_SECTION.format(name), "", body, flags=re.DOTALL | re.MULTILINE)
+
+
+def replaced_section(body: str, name: str, text: str) -> str:
+    """The text of a card with another section of that name, at its place, or at the end."""
+    section = f"## {name}\n\n{text.strip()}\n\n"
+    found, number = re.subn(_SECTION.format(name), lambda _: section, body, count=1, flags=re.DOTALL | re.MULTILINE)
+    return found if number else f"{body.rstrip()}\n\n{section}"
 
 
 def _what(exported: dict[str, Any]) -> str:
@@ -36,17 +65,18 @@ def _what(exported: dict[str, Any]) -> str:
     if exported["merged_into"]:
         done.append(f"The adapter was merged into {exported['merged_into']}, in float32.")
     if exported["bits"] == 16:
-        done.append("All weights are held in bfloat16. The results above are those of the model before.")
+        done.append("All weights are held in bfloat16.")
     elif exported["bits"]:
         kind = "LLM.int8" if exported["bits"] == 8 else "nf4, double quantization"
         layers = exported["quantized_layers"]
         done.append(
             f"The weights of {layers['layers']} linear layers are held in {exported['bits']} bits ({kind}), "
             f"{layers['disk_bytes'] / layers['float32_bytes']:.1%} of their size in float32, and need `pip install "
-            "bitsandbytes`; all others are in float32. The results above are those of the model before."
+            "bitsandbytes`; all others are in float32."
         )
     if exported["format"] == "onnx":
         done.append("`model.onnx` has the weights in float32, for batches and texts of any size.")
+    done.append("The results above are those of the model before; this is how far it moved:")
     return " ".join(done)
 
 

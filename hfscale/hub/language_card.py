@@ -1,54 +1,56 @@
-"""The model card of a pretrained language model."""
+"""The model cards of language models: pretrained, taught to answer, and taught what is preferred."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import yaml
-
-from hfscale.data.sources import is_local, last_part
-from hfscale.hub.card import about_adapter, adapter_usage, score_table, time_and_changes
+from hfscale.data.sources import last_part
+from hfscale.hub.metadata import base_on_hub, model_metadata
+from hfscale.hub.sections import Words, compose, data_named, limits, named, results, training
+from hfscale.hub.usage import adapter_chat, chat_usage, plain_usage, trust_note
 
 _BITS = {
     "text-generation": "`bits_per_byte` counts the bits that the model needs for a byte of text.",
     "fill-mask": "`bits_per_byte` is the loss at masked tokens in bits, times the tokens per byte of text.",
 }
+_KINDS = {"text-generation": "causal", "fill-mask": "masked"}
+_DOES = {"text-generation": "goes on with a text", "fill-mask": "fills in masked words of a text"}
 
 
 def language_model_card(config: Any, result: dict[str, Any], pipeline_tag: str) -> str:
     """Text of the `README.md` beside the weights; local files are named by their last part only."""
-    metadata: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline_tag, "tags": ["hfscale"]}
-    if config.model.name and not is_local(config.model.name):
-        metadata["base_model"] = config.model.name
-    start = f"from {last_part(config.model.name)}" if config.model.name else "from random weights"
-    scores = {"This model": result["metrics"], **result.get("baselines", {})}
-    held_out = "On held-out text, which also chose the best step" if result["held_out"] else "No text was held out"
-    return (
-        f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
-        f"# Language model trained on {last_part(config.data.train)}\n\n"
-        "## Results\n\n"
-        f"{held_out}:\n\n{score_table(scores)}\n"
-        f"{_BITS[pipeline_tag]} `unigram` knows only how frequent each token is.\n\n"
-        "## Training\n\n"
-        f"Started {start}; {result['num_tokens']['train']:,} tokens in sequences of {config.data.max_length}; "
-        f"{result['steps']:,} steps of {config.train.global_batch_size} sequences ({result['epochs']:.2f} epochs), "
-        f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
-        f"{config.train.seed}; {time_and_changes(result)}\n\n"
-        "## Use\n\n"
-        "```python\nfrom transformers import pipeline\n\n"
-        f'pipeline("{pipeline_tag}", "PATH_OR_HUB_ID")(TEXT)\n```\n'
+    title = f"Language model trained on {last_part(config.data.train)}"
+    words = Words("sequences", "sequences")
+    metadata = model_metadata(config, result, pipeline_tag, title)
+    source = data_named(config.data.train, metadata.datasets)
+    start = (
+        f"the weights of {named(base_on_hub(config.model), config.model.name)}"
+        if config.model.name
+        else "random weights"
     )
+    data = (
+        f"{result['num_tokens']['train']:,} tokens of {source} in {result['num_examples']['train']:,} sequences of at "
+        f"most {config.data.max_length}."
+    )
+    sections = {
+        "": f"This model {_DOES[pipeline_tag]}. It was trained on {source} from {start}.",
+        "Use": f"`pip install transformers torch`.\n\n{plain_usage(_KINDS[pipeline_tag])}",
+        "Results": results(result, f"held-out sequences of {_held_out(config)}", words, _BITS[pipeline_tag]),
+        "Training": training(config, result, data, words),
+        "Limits": limits(config, result, metadata, words, _lengths(config)),
+    }
+    return compose(metadata, title, sections)
 
 
 def chat_model_card(config: Any, result: dict[str, Any]) -> str:
     """As `language_model_card`, of a model that was taught to answer."""
-    asked = ""
-    if config.answers.number:
-        number = config.answers.number
-        asked = f" `exact_match` and `stopped` are shares of the first {number} that leave room for an answer."
-    about = f"The loss is that of the answers, their end included.{asked}"
-    return _answering_card(config, result, "taught to answer on", "conversations", about, "sequences")
+    about = "The loss is that of the answers, their end included."
+    if config.answers.number and result["held_out"]:
+        about += (
+            f" `exact_match` and `stopped` are shares of the first {config.answers.number} conversations that leave "
+            "room for an answer: that were answered as was to be learned, and whose answer came to its end."
+        )
+    return _answering_card(config, result, "taught to answer on", Words("conversations", "sequences"), about)
 
 
 def preference_model_card(config: Any, result: dict[str, Any]) -> str:
@@ -58,65 +60,32 @@ def preference_model_card(config: Any, result: dict[str, Any]) -> str:
         "share of pairs of which the model has come to favour the chosen answer, against the model it was trained "
         "from, and `margin` by how much."
     )
-    return _answering_card(config, result, "trained on the preferences of", "pairs of answers", about, "pairs")
+    return _answering_card(config, result, "trained on the preferences of", Words("pairs of answers", "pairs"), about)
 
 
-def _answering_card(
-    config: Any, result: dict[str, Any], made: str, examples: str, about_scores: str, batch_of: str
-) -> str:
-    library = "peft" if config.lora else "transformers"
-    metadata: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation", "tags": ["hfscale"]}
-    if not is_local(config.model.name):
-        metadata["base_model"] = config.model.name
-    scores = score_table({"This model": result["metrics"]})
-    held_out = f"On held-out {examples}, which also chose the best step:\n\n{scores}\n{about_scores}"
-    return (
-        f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n"
-        f"# {last_part(config.model.name)}, {made} {last_part(config.data.train)}\n\n"
-        f"## Results\n\n{held_out if result['held_out'] else f'No {examples} were held out.'}\n\n"
-        "## Training\n\n"
-        f"{about_adapter(config, result)}{result['num_examples']['train']:,} {examples} of at most "
-        f"{config.data.max_length} tokens; "
-        f"{result['steps']:,} steps of {config.train.global_batch_size} {batch_of} ({result['epochs']:.2f} epochs), "
-        f"{config.optim.name} at a peak learning rate of {config.optim.lr}, {config.optim.schedule} schedule, seed "
-        f"{config.train.seed}; {time_and_changes(result)}\n\n"
-        f"## Use\n\n{_adapter_chat(config) if config.lora else chat_usage(config.data.system)}"
-    )
+def _answering_card(config: Any, result: dict[str, Any], made: str, words: Words, about: str) -> str:
+    title = f"{last_part(config.model.name).rpartition('/')[2]}, {made} {last_part(config.data.train)}"
+    metadata = model_metadata(config, result, "text-generation", title, ("conversational",))
+    source = data_named(config.data.train, metadata.datasets)
+    how = "an adapter of" if config.lora else "fine-tuned from"
+    base = named(base_on_hub(config.model), config.model.name)
+    number = result["num_examples"]["train"]
+    data = f"{number:,} {words.examples} of {source}, of at most {config.data.max_length} tokens."
+    trust = ", trust_remote_code=True" if config.model.trust_remote_code else ""
+    plain = f"`pip install transformers torch`.{trust_note(config.model)}\n\n{chat_usage(vars(config.data), trust)}"
+    sections = {
+        "": f"This model answers messages. It is {how} {base}, {made} {source}.",
+        "Use": adapter_chat(config) if config.lora else plain,
+        "Results": results(result, f"held-out {words.examples} of {_held_out(config)}", words, about),
+        "Training": training(config, result, data, words),
+        "Limits": limits(config, result, metadata, words, _lengths(config)),
+    }
+    return compose(metadata, title, sections)
 
 
-def chat_usage(system: str | None) -> str:
-    """Lines that ask a plain model folder, behind the system message that it was trained with."""
-    return f"""\
-```python
-from transformers import pipeline
-
-ask = pipeline("text-generation", "PATH_OR_HUB_ID")
-ask({_messages(system)})[0]["generated_text"][-1]["content"]
-```
-"""
+def _held_out(config: Any) -> str:
+    return last_part(config.data.validation or config.data.train)
 
 
-def _messages(system: str | None) -> str:
-    """What is asked, as Python."""
-    first = f'{{"role": "system", "content": {json.dumps(system, ensure_ascii=False)}}}, ' if system else ""
-    return f'[{first}{{"role": "user", "content": TEXT}}]'
-
-
-def _adapter_chat(config: Any) -> str:
-    """The adapter's own folder says where an answer ends, and how messages are written."""
-    return (
-        adapter_usage(config, "AutoModelForCausalLM")
-        + f"""
-```python
-from transformers import AutoTokenizer, GenerationConfig
-
-tokenizer = AutoTokenizer.from_pretrained("PATH_OR_HUB_ID")
-ends = GenerationConfig.from_pretrained("PATH_OR_HUB_ID").eos_token_id
-asked = tokenizer.apply_chat_template(
-    {_messages(config.data.system)}, add_generation_prompt=True, return_tensors="pt", return_dict=True
-)
-answer = model.generate(**asked, max_new_tokens=128, eos_token_id=ends)[0, asked["input_ids"].shape[1] :]
-tokenizer.decode(answer, skip_special_tokens=True)
-```
-"""
-    )
+def _lengths(config: Any) -> list[str]:
+    return [f"Trained on sequences of at most {config.data.max_length} tokens."]

@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfscale import console
+from hfscale.access import check_access
 from hfscale.config import flat_settings, save_config
-from hfscale.errors import AlreadyDone, HfscaleError, RunFolderError
+from hfscale.errors import AlreadyDone, HfscaleError, HubError, RunFolderError
 from hfscale.files import clear_leftovers, write_json
 from hfscale.runs.changes import allowed_changes, refuse_another_run, refuse_unknown_names, saved_settings
 from hfscale.runs.lock import LOCK, RunLock
-from hfscale.schemas import TrainSettings
+from hfscale.schemas import HubSettings, TrainSettings
 from hfscale.training.checkpoint_files import (
     BrokenCheckpoint,
     Checkpoint,
@@ -78,6 +79,7 @@ def claim(config: Any, accelerator: Accelerator) -> Run:
         AlreadyDone: where the folder holds this very run, complete.
         RunFolderError: where it holds something else, can't be written, or is in use.
         SettingsError: where it holds a run with other settings that change the mathematics.
+        HubError: for a new run that couldn't be pushed to `hub.repo_id`.
     """
     found: list[Any] = [None, None]
     if accelerator.is_main_process:
@@ -115,7 +117,8 @@ def _claim(config: Any) -> Run:
     begun = (folder / "config.yaml").is_file()
     if done := finished(folder):
         refuse_another_run(settings, saved_settings(folder), folder)
-        raise AlreadyDone(f"done       {folder} holds this run already, {done}")
+        pushing = f"; `hfscale push {folder}` uploads what the Hub misses of it" if config.hub else ""
+        raise AlreadyDone(f"done       {folder} holds this run already, {done}{pushing}")
     checkpoint, broken = newest_valid(folder)
     for path, reason in broken.items():
         console.warn(f"{path} {reason}; passed over")
@@ -131,7 +134,21 @@ def _claim(config: Any) -> Run:
         changes = allowed_changes(settings, checkpoint.state()["settings"], checkpoint.folder, train)
     elif begun:
         console.say(f"restarted  from the beginning: {folder} holds no {'valid ' if broken else ''}checkpoint")
+    if config.hub is not None:
+        _ask_hub(config.hub, goes_on=checkpoint is not None)
     return Run(folder, settings, checkpoint, changes)
+
+
+def _ask_hub(hub: HubSettings, goes_on: bool) -> None:
+    """A run that could not be pushed is not begun; one that goes on is not lost for it, and can be pushed later."""
+    try:
+        found = check_access(hub)
+    except HubError as error:
+        if not goes_on:
+            raise HubError(f"{error} (or leave out --hub, and push later: `hfscale push`)") from None
+        return console.warn(f"{error}; the run goes on, and can be pushed when it is complete: `hfscale push`")
+    there = "is there" if found.exists else "is free"
+    console.say(f"hub        {hub.repo_id} {there}, and {found.user} may push to it")
 
 
 def _refuse_other_things(folder: Path, train: TrainSettings) -> None:

@@ -22,8 +22,9 @@ def result(
 ) -> dict[str, Any]:
     """What every recipe's `result.json` holds; a recipe may add to it.
 
-    `metrics` are those of the final model on held-out rows, `tokens_per_second` counts no padding,
-    `peak_memory_bytes` is the largest of any process.
+    `metrics` are those of the final model on held-out rows, with 95% `confidence_intervals` where they know them
+    (`hfscale.evaluation.intervals`); `tokens_per_second` counts no padding, `peak_memory_bytes` is the largest of any
+    process.
     """
     import torch
 
@@ -32,8 +33,10 @@ def result(
 
     peak = torch.tensor([peak_memory_bytes(accelerator.device)], device=accelerator.device)
     parameters = list(model.parameters())
+    intervals: Any = getattr(metrics, "intervals", dict)
     return {
         "metrics": metrics,
+        "confidence_intervals": {name: each._asdict() for name, each in intervals().items()},
         **fitted._asdict(),
         "communication": fitted.communication and fitted.communication._asdict(),
         "peak_memory_bytes": int(accelerator.gather(peak).max()),  # type: ignore[union-attr]

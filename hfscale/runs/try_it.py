@@ -61,8 +61,10 @@ def write_command(path: Path, pairs: Iterable[Any]) -> str:
 
 
 def pipeline_options(task: str) -> str:
-    """More arguments of transformers' pipeline: of each word only the first token was trained to carry its tag."""
-    return ', aggregation_strategy="first"' if task == "token-classification" else ""
+    """More arguments of transformers' pipeline: of each word only the first token was trained to carry its tag; and by
+    default it would write 256 tokens, for which a small model has no positions."""
+    options = {"token-classification": ', aggregation_strategy="first"', "text-generation": ", max_new_tokens=24"}
+    return options.get(task, "")
 
 
 def _trusted_code(path: Path) -> bool:

@@ -15,6 +15,7 @@ from hfscale.schemas.compress import CompressSettings as CompressSettings
 from hfscale.schemas.data import DataSettings as DataSettings
 from hfscale.schemas.data import SourceSettings as SourceSettings
 from hfscale.schemas.export import ExportSettings as ExportSettings
+from hfscale.schemas.hub import HubSettings as HubSettings
 from hfscale.schemas.language import CausalModelSettings as CausalModelSettings
 from hfscale.schemas.language import CorpusSettings as CorpusSettings
 from hfscale.schemas.language import LanguageModelSettings as LanguageModelSettings

@@ -94,6 +94,13 @@ NEUTRAL = frozenset(
     {
         "baselines",
         "model.trust_remote_code",
+        *(
+            "hub",
+            *(
+                f"hub.{name}"
+                for name in ("repo_id", "private", "revision", "pull_request", "license", "every_checkpoint")
+            ),
+        ),
         *(f"samples.{name}" for name in ("prompts", "max_new_tokens", "temperature")),
         *(
             f"train.{name}"

@@ -50,7 +50,7 @@ def test_killed_and_gone_on_with_and_loaded_as_the_card_says(tmp_path: Path, fla
     card = (run / "model" / "README.md").read_text()
     assert str(tmp_path) not in card + (run / "model" / "config.json").read_text()
     load, answer = (part.split("```")[0] for part in card.split("```python\n")[1:])
-    found: dict[str, Any] = {"TEXT": "Colour?\n\ngrass"}
+    found: dict[str, Any] = {}
     for code in (load, answer):
         code = code.replace("PATH_OR_HUB_ID", str(run / "model")).replace("PATH_OF_BASE", str(tmp_path / "gpt"))
         exec(code, found)

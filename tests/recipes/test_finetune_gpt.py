@@ -97,7 +97,7 @@ def test_questions_are_those_that_leave_room(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "answer     'Colour? grass' -> " in finished.stdout and "'Colour? Colour?" not in finished.stdout
     card = (tmp_path / "run" / "model" / "README.md").read_text()
-    assert '[{"role": "system", "content": "Be short."}, {"role": "user", "content": TEXT}]' in card
+    assert '[{"role": "system", "content": "Be short."}, {"role": "user", "content": "your question"}]' in card
     assert '{"role": "system", "content": "Be short."}, {"role": "user"' in finished.stdout.splitlines()[-1]
 
 

@@ -9,7 +9,7 @@ from tests.support.commands import ROOT, run
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = README + "".join(
     (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("recipes.md", "chat.md", "export.md", "prune.md", "compress.md")
+    for name in ("recipes.md", "chat.md", "export.md", "prune.md", "compress.md", "hub.md")
 )
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
@@ -22,7 +22,7 @@ def test_settings_exist() -> None:
         pages = [shown, *(run(recipe, f"--{block}.help").stdout for block in blocks)]
         known |= {name for page in pages for name in re.findall(r"--([a-z_]+(?:\.[a-z_]+)?)", page)}
     known |= {"config_file", "num_processes", "index-url", "outfile"}  # of accelerate, pip and llama.cpp
-    for command in ("predict", "plan", "export", "prune", "compress"):
+    for command in ("predict", "plan", "export", "prune", "compress", "push", "doctor"):
         known |= set(re.findall(r"--([a-z_]+)", run("-m", "hfscale", command, "--help").stdout))
     known |= set(re.findall(r"--([a-z-]+)", run("-m", "hfscale", "slurm", "submit", "--help").stdout))
     for benchmark in (ROOT / "benchmarks").glob("*.py"):

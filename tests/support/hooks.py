@@ -177,6 +177,20 @@ def _environment(values: dict[str, str]) -> None:
     os.environ.update(values)
 
 
+def _hub(environ: dict[str, str]) -> None:
+    """Find another Hub (`LoopbackHub.environment`), though its client is imported, and try it at short intervals."""
+    from huggingface_hub import constants
+
+    from hfscale.hub import in_recipes, upload
+
+    os.environ.update(environ)
+    constants.ENDPOINT = environ["HF_ENDPOINT"]
+    constants.HF_HUB_OFFLINE = environ["HF_HUB_OFFLINE"] == "1"
+    constants.HF_HUB_DISABLE_XET = True
+    upload.WAITS = (0.1, 0.1)
+    in_recipes.SECONDS = 0.1
+
+
 HOOKS: dict[str, Callable[[Any], None]] = {
     "trace": _trace,
     "signal_in_training": _signal_in_training,
@@ -191,6 +205,7 @@ HOOKS: dict[str, Callable[[Any], None]] = {
     "slow_disk": _slow_disk,
     "slow_steps": _slow_steps,
     "environment": _environment,
+    "hub": _hub,
 }
 
 if __name__ == "__main__":

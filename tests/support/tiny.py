@@ -12,7 +12,7 @@ BLAME = ["bad", "dull", "slow", "poor"]
 WORDS = [*FILLERS, *PRAISE, *BLAME]
 
 
-def write_tiny_bert(folder: Path, *, dropout: float = 0.1, seed: int = 0) -> Path:
+def write_tiny_bert(folder: Path, *, dropout: float = 0.1, seed: int = 0, intermediate_size: int = 64) -> Path:
     """A BertModel of 2 layers, hidden 32, with a WordPiece tokenizer over `WORDS`; random weights."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -34,7 +34,7 @@ def write_tiny_bert(folder: Path, *, dropout: float = 0.1, seed: int = 0) -> Pat
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
-        intermediate_size=64,
+        intermediate_size=intermediate_size,
         max_position_embeddings=64,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,

@@ -33,4 +33,5 @@ def test_only_baselines_that_were_run_are_explained(names: list[str]) -> None:
 
 
 def test_it_says_what_its_code_needs() -> None:
-    assert "`cnn.py`, lies beside the weights; it needs transformers 5" in image_model_card(Config(), RESULT, ["a"])
+    text = image_model_card(Config(), RESULT, ["a"])
+    assert "transformers 5 or newer" in text and "`cnn.py`, lies beside the weights" in text

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from hfscale.errors import AlreadyDone, HfscaleError, RunFolderError, SettingsError
 from hfscale.runs import Run, claim, complete_run, open_run
 from hfscale.runs.changes import allowed_changes
-from hfscale.schemas import OptimSettings, TrainSettings
+from hfscale.schemas import HubSettings, OptimSettings, TrainSettings
 from hfscale.training.checkpoint_files import best_folder, checkpoint_folder, writing_checkpoint
 
 
@@ -24,6 +24,7 @@ from hfscale.training.checkpoint_files import best_folder, checkpoint_folder, wr
 class Config:
     train: TrainSettings
     optim: OptimSettings = field(default_factory=OptimSettings)
+    hub: HubSettings | None = None
 
 
 RESULT: dict[str, Any] = {

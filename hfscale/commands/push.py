@@ -1,0 +1,81 @@
+"""`hfscale push`: bring a run's model, or a data set, to the Hugging Face Hub, or finish what was left undone."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from hfscale.errors import HubError, SettingsError
+from hfscale.schemas.hub import HubSettings
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of `hfscale`."""
+    parser = commands.add_parser(
+        "push",
+        allow_abbrev=False,
+        help="push a run's model, or a data set, to the Hugging Face Hub, or finish an earlier push",
+        description="Push a run's model with its card, settings, result and learning curve. Files that the Hub has "
+        "are not sent again, so that the same command finishes what was interrupted. Secrets, paths of this machine "
+        "and data are refused. The token comes from `hf auth login` or HF_TOKEN.",
+        epilog="hfscale push runs/lora --repo me/my-model; what failed: hfscale push runs/lora; "
+        "hfscale push --dataset mails.csv --repo me/mails",
+    )
+    add = parser.add_argument
+    add("run_folder", metavar="RUN", type=Path, nargs="?", help="run folder, or a model folder")
+    add("--dataset", metavar="PATH", type=Path, help="instead of a run: a data file, or a folder of them")
+    add("--repo", metavar="ID", help="repository, as in me/my-model; by default where the run was to go before")
+    add(
+        "--private",
+        choices=("true", "false"),
+        help="whether only you, or your organization, can see it, where it is made (true)",
+    )
+    add("--branch", metavar="NAME", help="branch to push to, made where there is none (main)")
+    add("--pull_request", choices=("true", "false"), help="open a pull request instead (false)")
+    add("--license", metavar="ID", help="license that the card names, as in apache-2.0")
+    add("--language", metavar="ID", help="language of the texts that the card names, as in en")
+    parser.set_defaults(run=_push)
+
+
+def _push(settings: argparse.Namespace) -> None:
+    from hfscale import hub
+
+    if (settings.run_folder is None) == (settings.dataset is None):
+        raise SettingsError("what shall be pushed? Give a run folder, or --dataset PATH")
+    run: Path | None = settings.run_folder
+    wanted = _wanted(settings, hub.remembered(run) if run else None)
+    try:
+        pushed = hub.push(run, wanted) if run else hub.push_dataset(settings.dataset, wanted)
+        hub.say_pushed(pushed, wanted)
+    except HubError as error:
+        raise HubError(f"not pushed to {wanted.repo_id}: {_as_flags(str(error))}") from None
+
+
+def _wanted(settings: argparse.Namespace, before: HubSettings | None) -> HubSettings:
+    """What the command line says, and before it what the run was told."""
+    given = {
+        "repo_id": settings.repo,
+        "private": settings.private and settings.private == "true",
+        "revision": settings.branch,
+        "pull_request": settings.pull_request and settings.pull_request == "true",
+        "license": settings.license,
+        "language": settings.language,
+    }
+    if not settings.repo and before is None:
+        raise SettingsError(
+            f"where to? {settings.run_folder or settings.dataset} was never pushed: give --repo, as in --repo me/mine"
+        )
+    before = before if before and settings.repo in (None, before.repo_id) else None
+    known: dict[str, Any] = dataclasses.asdict(before) if before else {}
+    try:
+        return HubSettings(**{**known, **{name: value for name, value in given.items() if value is not None}})
+    except ValueError as error:
+        raise SettingsError(_as_flags(str(error))) from None
+
+
+def _as_flags(message: str) -> str:
+    """A recipe's flags as this command's."""
+    message = message.replace("--hub.repo_id", "--repo").replace("--hub.revision", "--branch")
+    return message.replace("--hub.", "--")

@@ -1,0 +1,178 @@
+"""Bringing a complete model to the Hub: tried again while that may help, and finished later by the same call.
+
+One commit holds all that has changed. The client compares with what the Hub has: a file that is there is not sent
+again, and the content of a large one counts as soon as it is stored, also where the commit never came about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from hfscale import access, console
+from hfscale.errors import HubError, SettingsError
+from hfscale.files import write_json
+from hfscale.hub.contents import RECORD, Published, data_files, published_files
+from hfscale.hub.scan import refuse_private, refuse_secrets
+from hfscale.network import quiet_client
+from hfscale.schemas import HubSettings
+
+WAITS = (5.0, 20.0, 60.0)
+"""Seconds before each further try, on top of the client's own tries at single requests."""
+
+
+class Pushed(NamedTuple):
+    """What a push came to."""
+
+    url: str
+    """Of the commit, or of the pull request."""
+    num_files: int
+    num_bytes: int
+    """Of all files, also of those that were there already."""
+
+
+def push(run: Path, hub: HubSettings) -> Pushed:
+    """Push a run folder, or a model folder, and note in its `push.json` where to and whether that is done.
+
+    Raises:
+        HubError: for what must not be published; where the Hub refuses, or stays away.
+        ModelError: where there is no complete model.
+    """
+    files = published_files(run, hub)
+    refuse_private(run, files)
+    access.refuse_without_token()
+    record = _record_of(run, hub)
+    write_json(run / RECORD, {**record, "complete": False})
+    with quiet_client():
+        url, pull_request = _trying_again(hub, lambda: _upload(hub, files, record["pull_request_ref"]))
+    ref = pull_request or record["pull_request_ref"]
+    write_json(run / RECORD, {**record, "pull_request_ref": ref, "complete": True})
+    return Pushed(url, len(files), sum(file.num_bytes for file in files))
+
+
+def push_model(folder: Path, hub: HubSettings, message: str) -> None:
+    """Push a model folder that is not yet a run's last, in one try; nothing is noted.
+
+    Raises:
+        HubError: for what must not be published; where the Hub refuses, or stays away.
+        OSError: where the folder is taken away meanwhile.
+    """
+    files = published_files(folder, hub)
+    refuse_private(folder, files)
+    with quiet_client():
+        _trying_again(hub, lambda: _upload(hub, files, None, message), waits=())
+
+
+def remembered(run: Path) -> HubSettings | None:
+    """Where a run is to be pushed: as an earlier push of it, or as its own settings say; None where neither does."""
+    from hfscale.runs import settings_of
+
+    found = push_record(run) or settings_of(run).get("hub") or {}
+    names = {field.name for field in dataclasses.fields(HubSettings)}
+    try:
+        return HubSettings(**{name: found[name] for name in names & set(found)}) if found else None
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{run} was to be pushed to what is no repository: {error}") from None
+
+
+def say_pushed(pushed: Pushed, hub: HubSettings) -> None:
+    """One line for a push that is done."""
+    kind = "a pull request to " if hub.pull_request else ""
+    size = f"{pushed.num_files} files, {pushed.num_bytes / 2**20:,.2f} MiB"
+    console.say(f"pushed     {kind}{hub.repo_id}: {size}; {pushed.url}")
+
+
+def _record_of(run: Path, hub: HubSettings) -> dict[str, Any]:
+    """What `push.json` notes; a pull request that was opened for the same repository is gone on with."""
+    before = push_record(run)
+    same = before.get("repo_id") == hub.repo_id and hub.pull_request
+    return {**dataclasses.asdict(hub), "pull_request_ref": before.get("pull_request_ref") if same else None}
+
+
+def push_record(run: Path) -> dict[str, Any]:
+    """What the last push of a run noted; empty where there was none."""
+    try:
+        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _trying_again(hub: HubSettings, act: Callable[[], Any], waits: Sequence[float] | None = None) -> Any:
+    """The result of `act`, which is tried once more after each wait as long as that may help."""
+    for wait in (*(WAITS if waits is None else waits), None):
+        try:
+            return act()
+        except HubError:
+            raise
+        except Exception as error:
+            problem = access.problem_of(error)
+            if wait is None or not problem.passing:
+                raise HubError(problem.reason) from error
+            console.say(f"hub        {problem.reason}; trying {hub.repo_id} again in {wait:.0f} s")
+            time.sleep(wait)
+    raise AssertionError
+
+
+def push_dataset(source: Path, hub: HubSettings) -> Pushed:
+    """Push the data in a file, or in a folder, under a card that counts what is in it; one that lies there is kept.
+
+    Nothing is noted beside the data: the same call sends what the Hub misses.
+
+    Raises:
+        DataError: for a source that doesn't exist or holds no data, and for a file that can't be read.
+        HubError: for a secret in the data; where the Hub refuses, or stays away.
+    """
+    files = data_files(source, hub)
+    refuse_secrets(files)
+    access.refuse_without_token()
+    with quiet_client():
+        url, _ = _trying_again(hub, lambda: _upload(hub, files, None, kind="dataset"))
+    return Pushed(url, len(files), sum(file.num_bytes for file in files))
+
+
+def _upload(
+    hub: HubSettings,
+    files: Sequence[Published],
+    pull_request: str | None,
+    message: str = "Push with hfscale",
+    kind: Literal["model", "dataset"] = "model",
+) -> tuple[str, str | None]:
+    """(where it is now, the branch of a pull request that this has opened)."""
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    api = HfApi(library_name="hfscale")
+    access.set_patience()
+    _prepare(api, hub, kind)
+    shown = console.is_terminal() and not are_progress_bars_disabled()
+    disable_progress_bars() if not shown else None
+    try:
+        done = api.create_commit(
+            hub.repo_id,
+            [
+                CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content)
+                for file in files
+            ],
+            commit_message=message,
+            revision=pull_request or hub.revision,
+            create_pr=hub.pull_request and pull_request is None,
+            repo_type=kind,
+        )
+    finally:
+        enable_progress_bars() if not shown else None
+    return done.pr_url or done.commit_url, f"refs/pr/{done.pr_num}" if done.pr_num else None
+
+
+def _prepare(api: Any, hub: HubSettings, kind: str) -> None:
+    """See to it that the repository and the branch are there."""
+    if hub.pull_request:
+        return
+    api.create_repo(hub.repo_id, private=hub.private, exist_ok=True, repo_type=kind)
+    access.refuse_public(hub, bool(api.repo_info(hub.repo_id, repo_type=kind).private))
+    if hub.revision and hub.revision != "main":
+        api.create_branch(hub.repo_id, branch=hub.revision, exist_ok=True, repo_type=kind)

@@ -1,0 +1,96 @@
+"""What is taken for a secret or a place, and what is not; what becomes of places in settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hfscale.errors import HubError
+from hfscale.hub.contents import Published, without_places
+from hfscale.hub.scan import refuse_private
+
+SECRETS = [
+    "hf_" + "aB1" * 12,
+    "token=" + "hf_" + "aB1" * 7,
+    "api_org_" + "aB1" * 12,
+    "ASIA" + "ABCDEFGH01234567",
+    "ghp_" + "aB1" * 12,
+    "github_pat_" + "a1" * 15,
+    "glpat-" + "a1" * 10,
+    "AIza" + "a1B2c" * 7,
+    "xoxb-" + "1234567890",
+    "sk-proj-" + "a1" * 16,
+    "-----BEGIN OPENSSH PRIVATE" + " KEY-----",
+    "https://me:" + "word@example.org/x",
+]
+PLACES = [
+    "/home/" + "me/data",
+    '"/Users/' + 'me/rows.csv"',
+    "in /root/" + "models",
+    "(/mnt/" + "disk/a)",
+    "~/" + "models",
+    "file:///" + "etc/x",
+    "C:\\Users\\" + "me",
+]
+HARMLESS = [
+    "https://huggingface.co/home/of/models",
+    "runs/home/model",
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "hf_hub_download(repo_id)",
+    "and/or, 1/2, a ~ b, /home",
+    "sk-learn is scikit-learn-intelex-and-more",
+    "</home/x>",
+    "https://example.org:8080/a@b",
+    "pipeline('text-classification', 'me/my-model')",
+]
+
+
+def looked_at(folder: Path, line: str, name: str = "README.md") -> None:
+    path = folder / name
+    path.write_text(f"# A model\n\n{line}\n")
+    refuse_private(folder, [Published(name, path)])
+
+
+@pytest.mark.parametrize("line", [*SECRETS, *PLACES])
+def test_refused_by_file_and_line(tmp_path: Path, line: str) -> None:
+    with pytest.raises(HubError, match=r"README\.md, line 3: ") as refused:
+        looked_at(tmp_path, line)
+    assert line not in str(refused.value)
+
+
+@pytest.mark.parametrize("line", HARMLESS)
+def test_harmless(tmp_path: Path, line: str) -> None:
+    looked_at(tmp_path, line)
+
+
+def test_a_vocabulary_may_look_like_places_but_holds_no_secret(tmp_path: Path) -> None:
+    looked_at(tmp_path, PLACES[0], "tokenizer.json")
+    with pytest.raises(HubError, match=r"tokenizer\.json, line 3: a Hugging Face token"):
+        looked_at(tmp_path, SECRETS[0], "tokenizer.json")
+
+
+def test_what_this_process_knows_to_be_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    with pytest.raises(HubError, match=r"line 3: the value of \$WANDB_API_KEY"):
+        looked_at(tmp_path, "run with 0123456789abcdef")
+
+
+def test_all_findings_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(HubError, match=r"line 3: .* nothing was pushed \(1 more\)"):
+        looked_at(tmp_path, f"{SECRETS[0]}\n{PLACES[0]}")
+
+
+def test_places_become_names() -> None:
+    settings = {
+        "data": {"train": "/home/" + "me/rows.csv", "test": ["~/" + "a.csv", "b/c.csv"]},
+        "steps": 3,
+        "none": None,
+    }
+    assert without_places(settings) == {
+        "data": {"train": "rows.csv", "test": ["a.csv", "b/c.csv"]},
+        "steps": 3,
+        "none": None,
+    }
+    assert without_places("C:\\Users\\" + "me\\rows.csv") == "rows.csv"
+    assert without_places("/") == "/" and without_places("builtin:tickets") == "builtin:tickets"
