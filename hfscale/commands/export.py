@@ -1,4 +1,4 @@
-"""`hfscale export`: a run's model for those who use it: its adapter merged, its weights in few bits."""
+"""`hfscale export`: a run's model for those who use it: its adapter merged, its weights in few bits or as ONNX."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from hfscale.errors import SettingsError
 from hfscale.schemas.export import Bits, ExportSettings, Format
 
 _ELSEWHERE = {
-    "onnx": "hfscale writes no onnx yet; export the model as it is or with --merge, and give what from_pretrained "
-    "loads of it to torch.onnx.export(..., dynamo=True), which needs onnxscript",
     "gguf": "hfscale writes no gguf, for which no package is kept on PyPI; export the model as it is or with --merge, "
     "and then run llama.cpp's: python convert_hf_to_gguf.py FOLDER --outfile model.gguf",
 }
@@ -23,10 +21,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "export",
         allow_abbrev=False,
-        help="merge a run's adapter, hold its weights in 16, 8 or 4 bits, and measure what that changes",
-        description="Make a folder that plain from_pretrained loads of a run's model. Both are run on the run's "
-        "validation data; an export that changes the model too much is not kept.",
-        epilog="hfscale export runs/lora --merge; hfscale export runs/bert --bits 4; both: --merge --bits 4",
+        help="merge a run's adapter, hold its weights in 16, 8 or 4 bits, write ONNX, and measure what that changes",
+        description="Make a folder of a run's model that plain from_pretrained or ONNX Runtime loads. Both are run on "
+        "the run's validation data; an export that changes the model too much is not kept.",
+        epilog="hfscale export runs/lora --merge; hfscale export runs/bert --bits 4; both: --merge --bits 4; "
+        "hfscale export runs/bert --format onnx",
     )
     add = parser.add_argument
     add("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
@@ -51,13 +50,18 @@ def add_parser(commands: Any) -> None:
         help="the run whose validation data is compared on, for a "
         "model folder that doesn't lie in one, nor beside the one that it was pruned from",
     )
-    add("--format", choices=get_args(Format), default="safetensors", help="kind of file (safetensors)")
+    add(
+        "--format",
+        choices=get_args(Format),
+        default="safetensors",
+        help="kind of file (safetensors); onnx needs the extra",
+    )
     add("--output", type=Path, help="folder to write; by default beside the model, as in RUN/model-merged-4bit")
     add(
         "--tolerance",
         type=float,
-        help="how far the model may change: a fraction of the largest logit for a merge (1e-4), of the main metric "
-        "where the bits of weights change (0.01 for 16 bits, 0.02 for 8, 0.05 for 4)",
+        help="how far the model may change: a fraction of the largest logit for a merge or onnx (1e-4), of the main "
+        "metric where the bits of weights change (0.01 for 16 bits, 0.02 for 8, 0.05 for 4)",
     )
     add("--examples", type=int, default=1_000, help="the most validation examples to compare on (1000)")
     add("--batch_size", type=int, default=16, help="examples per forward pass (16)")
@@ -89,6 +93,8 @@ def _export(settings: argparse.Namespace) -> None:
             usage = hub.plain_usage(saved.kind, trust, pair)
             if saved.is_chat:
                 usage = hub.chat_usage(data, trust)
+            if wanted.format == "onnx":
+                usage = hub.onnx_usage(saved.kind)
             published = (saved.run.get("hub") or {}).get("repo_id")
             text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage, published)
             files.write_text(temporary / "README.md", text)
@@ -99,12 +105,15 @@ def _export(settings: argparse.Namespace) -> None:
 def _wanted(settings: argparse.Namespace) -> ExportSettings:
     if settings.format in _ELSEWHERE:
         raise SettingsError(f"--format {settings.format}: {_ELSEWHERE[settings.format]}")
-    if not settings.merge and not settings.bits:
-        raise SettingsError("nothing to export: give --merge, --bits 16, --bits 8 or --bits 4, or --merge with --bits")
+    if not settings.merge and not settings.bits and settings.format == "safetensors":
+        raise SettingsError(
+            "nothing to export: give --merge, --bits 16, --bits 8, --bits 4 or --format onnx, or --merge with another"
+        )
     try:
         return ExportSettings(
             merge=settings.merge,
             bits=settings.bits,
+            format=settings.format,
             base=settings.base,
             tolerance=settings.tolerance,
             examples=settings.examples,
@@ -119,6 +128,9 @@ def _say_sizes(exported: dict[str, Any]) -> None:
 
     sizes = {name: f"{number / 2**20:,.2f} MiB" for name, number in exported["weights_bytes"].items()}
     before = f"the adapter {sizes['before']}, merged {sizes['merged']}" if "merged" in sizes else sizes["before"]
+    if exported["format"] == "onnx":
+        console.say(f"size       weights on the disk: {before}, as ONNX {sizes['after']}")
+        return
     if exported["bits"] is None:
         console.say(f"size       weights on the disk: {before}")
         return

@@ -29,7 +29,8 @@ def add_parser(commands: Any) -> None:
         "--method",
         default="structured",
         help="structured: remove feed-forward neurons, filters and, where the architecture can do with fewer, "
-        "attention heads, for a smaller and faster model (the default); magnitude: set the smallest weights to zero",
+        "attention heads, for a smaller and faster model (the default); magnitude: set the smallest weights to zero; "
+        "movement: set those to zero that training moves towards it, and train the others meanwhile",
     )
     add(
         "--importance",
@@ -37,6 +38,7 @@ def add_parser(commands: Any) -> None:
         "default), or magnitude, the size of their weights",
     )
     add("--examples", type=int, default=512, help="training examples that taylor looks at (512)")
+    add("--epochs", type=float, help="passes over the training examples in which movement learns what goes (3)")
     add("--output", type=Path, help="folder for the pruned model; by default RUN-pruned")
     parser.set_defaults(run=_prune)
 
@@ -44,19 +46,22 @@ def add_parser(commands: Any) -> None:
 def _prune(settings: argparse.Namespace) -> None:
     how = _how(settings)
     folder: Path = settings.run_folder
-    from hfscale import console, launch, runs
+    from hfscale import console, interruption, launch, runs
 
     model_folder = runs.model_folder_of(folder)
     run = runs.run_around(folder)
     whole = run if run and model_folder.resolve() == (run / "model").resolve() else folder
     named = whole if whole.name not in ("", "..") else whole.resolve()
     output = settings.output or named.with_name(f"{named.name}-pruned")
-    model_type = _model_type(model_folder)
     from hfscale.compression.pruning_units import refuse_unknown
+    from hfscale.compression.refusals import PRUNABLE, refuse_seq2seq
 
+    refuse_seq2seq(model_folder, PRUNABLE)
+    model_type = _model_type(model_folder)
     refuse_unknown(model_type, model_folder)
     refuse_taken(output)
     launch.quieten_deepspeed()
+    interruption.watch_signals()
     from hfscale.compression.prune_run import prune_run
     from hfscale.compression.pruning_card import speed_up, summary, what_was_done
 
@@ -82,6 +87,7 @@ def _how(settings: argparse.Namespace) -> PruneSettings:
             sparsity=settings.sparsity,
             importance=settings.importance,
             examples=settings.examples,
+            epochs=settings.epochs,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from None

@@ -18,9 +18,10 @@ from hfscale.training.best import LOWER_IS_BETTER
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_READ = ("input_ids", "attention_mask", "token_type_ids")
+_READ = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 SAME_NUMBERS = 1e-4
-"""Of the largest logit: the most that float32 may change by adding an adapter's product to the weights beforehand."""
+"""Of the largest logit: the most that float32 may change by adding an adapter's product to the weights beforehand, or
+by the operators of another library."""
 METRIC_LIMITS = {16: 0.01, 8: 0.02, 4: 0.05}
 _LOGITS_LIMITS = {16: 0.02, 8: 0.1, 4: 0.5}
 """By bits: the fall of the main metric, as a fraction of it; where nothing is right or wrong, the mean change of the
@@ -105,8 +106,8 @@ def compare(accelerator: Accelerator, before: tuple[str, Any], after: tuple[str,
     )
 
 
-def judge_merge(found: Comparison, tolerance: float | None) -> None:
-    """Refuse a merge in float32 that changed more than rounding does.
+def judge_same(found: Comparison, tolerance: float | None) -> None:
+    """Refuse a merge in float32, or another file of the same weights, that changed more than rounding does.
 
     Raises:
         ModelError: with the number and the limit.

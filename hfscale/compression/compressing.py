@@ -12,7 +12,7 @@ import psutil
 
 from hfscale import console
 from hfscale.compression.choosing import Choice, command, compared, fastest, good_enough, is_full, smallest
-from hfscale.compression.exporting import tokenizer_of
+from hfscale.compression.exporting import processor_of
 from hfscale.compression.inputs import run_inputs
 from hfscale.compression.kinds import SavedModel
 from hfscale.compression.measuring import Job, Measured
@@ -104,9 +104,8 @@ def _try_inputs(saved: SavedModel, full: Variant, settings: CompressSettings, ru
     """Before anything is made for them."""
     from accelerate import Accelerator
 
-    tokenizer = None if saved.kind == "image" else tokenizer_of(saved, full.base)
     try:
-        run_inputs(Accelerator(), saved, tokenizer, settings)
+        run_inputs(Accelerator(), saved, processor_of(saved, full.base), settings)
     except DataError as error:
         raise DataError(f"{run} can't be measured on its validation rows: {error}") from None
 

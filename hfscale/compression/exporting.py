@@ -1,4 +1,4 @@
-"""A model folder for those who use it: the adapter merged, the weights in few bits, and what that changed."""
+"""A model folder for those who use it: adapter merged, weights in few bits or as ONNX, and what that changed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hfscale import console
-from hfscale.compression.comparison import Comparison, compare, judge_bits, judge_merge
+from hfscale.compression.comparison import Comparison, compare, judge_bits, judge_same
 from hfscale.compression.inputs import Inputs, find_inputs
 from hfscale.compression.kinds import SavedModel, load_model
 from hfscale.compression.merging import find_base, load_adapted, merge
+from hfscale.compression.onnx_graph import onnx_bytes, write_onnx
+from hfscale.compression.onnx_session import OnnxModel
 from hfscale.compression.quantizing import halve, quantize, weights_bytes
 from hfscale.compression.refusals import refuse_export
 from hfscale.data.sources import last_part
@@ -23,34 +25,34 @@ from hfscale.network import plain_words
 from hfscale.schemas import ExportSettings, ModelSettings
 from hfscale.schemas.export import Bits
 
-_PACKAGES = ("torch", "transformers", "safetensors", "peft", "bitsandbytes")
+_PACKAGES = ("torch", "transformers", "safetensors", "peft", "bitsandbytes", "onnx", "onnxscript", "onnxruntime")
 
 
 def export(saved: SavedModel, settings: ExportSettings, folder: Path) -> dict[str, Any]:
     """Fill an empty `folder` with the model as the settings want it, and compare it with what it was.
 
     Returns:
-        What stands in `export.json`: `merged_into`, `bits`, `comparisons`, `weights_bytes`, `quantized_layers`,
-        `versions`; no path of this machine.
+        What stands in `export.json`: `merged_into`, `bits`, `format`, `kind`, `comparisons`, `weights_bytes`,
+        `quantized_layers`, `versions`; no path of this machine.
 
     Raises:
         ModelError, SettingsError: for what can't be exported, and what changed the model beyond the tolerance.
-        MissingExtraError: where PEFT or bitsandbytes is not installed.
+        MissingExtraError: where PEFT, bitsandbytes or ONNX is not installed.
     """
     from accelerate import Accelerator
 
     refuse_export(saved.folder, settings)
     base = find_base(saved, settings.base) if settings.merge else None
-    tokenizer = tokenizer_of(saved, base)
+    processor = processor_of(saved, base)
     accelerator = Accelerator()
-    inputs = find_inputs(accelerator, saved, tokenizer, settings)
+    inputs = find_inputs(accelerator, saved, processor, settings)
     found: list[Comparison] = []
     sizes = {"before": weights_bytes(saved.folder)}
-    layers = None
+    layers, is_onnx = None, settings.format == "onnx"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         whole = saved
         if base is not None:
-            whole = saved.moved(Path(scratch) if settings.bits else folder)
+            whole = saved.moved(Path(scratch) if settings.bits or is_onnx else folder)
             found += _merge(accelerator, saved, base, whole, inputs, settings)
             sizes["merged"] = weights_bytes(whole.folder)
         if settings.bits:
@@ -58,14 +60,19 @@ def export(saved: SavedModel, settings: ExportSettings, folder: Path) -> dict[st
             found.append(compare(accelerator, ("float32", load_model(whole)), few_bits, inputs))
             _say(found[-1])
             judge_bits(found[-1], settings.bits, settings.tolerance)
-    sizes["after"] = weights_bytes(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+        if is_onnx:
+            found.append(_write_onnx(accelerator, whole, processor, inputs, folder))
+            judge_same(found[-1], settings.tolerance)
+    sizes["after"] = onnx_bytes(folder) if is_onnx else weights_bytes(folder)
+    if processor is not None:
+        processor.save_pretrained(folder)
     if (saved.folder / "generation_config.json").is_file():
         shutil.copy(saved.folder / "generation_config.json", folder)
     return {
         "merged_into": _public(base) if base else None,
         "bits": settings.bits,
+        "format": settings.format,
+        "kind": saved.kind,
         "comparisons": [each.as_json() for each in found],
         "weights_bytes": sizes,
         "quantized_layers": layers,
@@ -100,7 +107,7 @@ def _merge(
     found = [compare(accelerator, (f"{name} with its adapter", adapted), merged, inputs)]
     del adapted
     _say(found[0])
-    judge_merge(found[0], None if noted or settings.bits else settings.tolerance)
+    judge_same(found[0], None if noted or settings.bits else settings.tolerance)
     if noted:
         bits = 8 if noted.get("load_in_8bit") else 4
         trained = load_adapted(saved, base, as_trained=True).get_base_model()
@@ -110,10 +117,23 @@ def _merge(
     return found
 
 
-def tokenizer_of(saved: SavedModel, base: ModelSettings | None) -> Any:
-    """The model's own, or its base's; None where neither has one."""
-    from transformers import AutoTokenizer
+def _write_onnx(accelerator: Any, whole: SavedModel, processor: Any, inputs: Inputs, folder: Path) -> Comparison:
+    """Write the file and the config beside it, and compare what ONNX Runtime makes of it with the model."""
+    model = load_model(whole)
+    write_onnx(whole, model, processor, folder)
+    model.config.save_pretrained(folder)
+    found = compare(accelerator, ("PyTorch", model), ("ONNX Runtime", OnnxModel(folder)), inputs)
+    _say(found)
+    return found
 
+
+def processor_of(saved: SavedModel, base: ModelSettings | None) -> Any:
+    """A CNN's image processor, or a tokenizer: the model's own, or its base's; None where neither has one."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    if saved.kind == "image":
+        with plain_words(f"image processor of {saved.folder}", "give a model folder with a whole one"):
+            return AutoImageProcessor.from_pretrained(saved.folder)
     places = [str(saved.folder), *([locate_model(base)[0]] if base else [])]
     place = next((each for each in places if (Path(each) / "tokenizer_config.json").is_file()), None)
     if place is None:

@@ -1,4 +1,4 @@
-"""What two models are compared on: the validation rows of the run they come from, or made-up token ids."""
+"""What two models are compared on: the validation rows of the run they come from, or made-up token ids or pixels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 
 from hfscale import console, data, evaluation
 from hfscale.batch import Batch
 from hfscale.compression.kinds import SavedModel
+from hfscale.compression.pruning_units import CNN
 from hfscale.data.sources import last_part
 from hfscale.errors import DataError, HfscaleError
-from hfscale.models import TextClassifier, saved_image_classifier
+from hfscale.models import TextClassifier
 from hfscale.models.targets import attach_language_loss
 from hfscale.schemas import ConversationSettings, CorpusSettings, DataSettings, ImageDataSettings, MaskSettings
 
@@ -67,11 +69,11 @@ class _Rows(NamedTuple):
     """Of a model: what `hfscale.evaluation` knows of it row by row."""
 
 
-def find_inputs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> Inputs:
+def find_inputs(accelerator: Accelerator, saved: SavedModel, processor: Any, settings: Sampled) -> Inputs:
     """As `run_inputs`, with the metric that chose the run's best step as the main one; where they can't be read, the
-    reason is said, and token ids are drawn."""
+    reason is said, and token ids or pixels are drawn."""
     try:
-        return run_inputs(accelerator, saved, tokenizer, settings, best_metric(saved))
+        return run_inputs(accelerator, saved, processor, settings, best_metric(saved))
     except DataError as error:
         made_up = _made_up(saved.config)
         console.warn(
@@ -87,11 +89,12 @@ def best_metric(saved: SavedModel) -> str | None:
 
 
 def run_inputs(
-    accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled, metric: str | None = None
+    accelerator: Accelerator, saved: SavedModel, processor: Any, settings: Sampled, metric: str | None = None
 ) -> Inputs:
     """The run's validation examples, evenly drawn where there are more than the settings want.
 
     Args:
+        processor: the tokenizer, or a CNN's image processor.
         metric: the one that comes first; by default the task's own main one.
 
     Raises:
@@ -99,18 +102,18 @@ def run_inputs(
     """
     if not saved.run:
         raise DataError("no run's folder is around it, and it names none (--run RUN)")
-    if tokenizer is None and saved.kind != "image":
+    if processor is None:
         raise DataError("the model has no tokenizer")
-    finders = {"causal": _packed, "masked": _packed, "image": _pictures}
+    finders = {"causal": _packed, "masked": _packed, "image": _images}
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # how many are trained on matters to nobody here
-            found = finders.get(saved.kind, _labelled)(accelerator, saved, tokenizer, settings)
+            found = finders.get(saved.kind, _labelled)(accelerator, saved, processor, settings)
             return Inputs(found.description, found.batches, partial(_score, found.answer, metric))
     except (HfscaleError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(" ".join(str(error).split())) from None
 
 
-def _pictures(accelerator: Accelerator, saved: SavedModel, _tokenizer: Any, settings: Sampled) -> _Rows:
+def _images(accelerator: Accelerator, saved: SavedModel, processor: Any, settings: Sampled) -> _Rows:
     told = ImageDataSettings(**saved.run["data"])
     images = data.load_image_splits(told).validation
     if images is None:
@@ -120,7 +123,6 @@ def _pictures(accelerator: Accelerator, saved: SavedModel, _tokenizer: Any, sett
     if len(images) > settings.examples:
         rows = np.linspace(0, len(images) - 1, settings.examples).astype(int)
         images = data.Images(images.table.select(rows), images.classes)
-    processor = saved_image_classifier(saved.folder).processor
     channels: dict[str, Any] = {"mean": processor.image_mean, "std": processor.image_std}
     batches = data.ImageEvalBatches(images, batch_size=settings.batch_size, **channels)
 
@@ -164,8 +166,8 @@ def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, setting
     batches = [batch for number, batch in enumerate(every) if number in drawn]
 
     def answer(model: Any) -> Any:
-        if "forward" not in vars(model):
-            attach_language_loss(model)
+        if isinstance(model, torch.nn.Module) and "forward" not in vars(model):  # an ONNX file's sums them itself
+            attach_language_loss(model)  # type: ignore[arg-type]
         return evaluation.language_losses(accelerator, model, batches, held_out.tokens_per_byte)
 
     shown = sum(batch.num_examples for batch in batches)
@@ -204,10 +206,12 @@ def _chat(saved: SavedModel, tokenizer: Any) -> tuple[Any, Any, str]:
 
 
 def _made_up(config: Any) -> Inputs:
-    import torch
-
-    length = min(_LENGTH, getattr(config, "max_position_embeddings", None) or _LENGTH)
     draw = torch.Generator().manual_seed(0)
+    if config.model_type == CNN:
+        shape = (_SYNTHETIC, config.num_channels, *config.height_and_width)
+        pixels = torch.randn(shape, generator=draw)
+        return Inputs(f"{_SYNTHETIC} made-up images", [Batch({"pixel_values": pixels}, _SYNTHETIC, 0)], None)
+    length = min(_LENGTH, getattr(config, "max_position_embeddings", None) or _LENGTH)
     ids = torch.randint(0, config.vocab_size, (_SYNTHETIC, length), generator=draw)
     batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, _SYNTHETIC, ids.numel())
     return Inputs(f"{_SYNTHETIC} made-up sequences of {length} random token ids", [batch], None)

@@ -60,15 +60,12 @@ def find_model(folder: Path, run: Path | None = None) -> SavedModel:
     """
     from transformers import AutoConfig
 
-    from hfscale.models import rnn  # noqa: F401  (the auto classes know it from then on)
+    from hfscale.models import cnn, rnn  # noqa: F401  (the auto classes know them from then on)
 
     found = model_folder_of(folder)
     run = run or run_around(folder)
     settings = settings_of(run) if run else {}
-    if config_of(found).get("model_type") == CNN:
-        from hfscale.models.cnn import CnnConfig
-
-        return SavedModel(found, CnnConfig.from_pretrained(found), "image", settings)
+    config_of(found)
     with plain_words(f"model {found}", "give a run folder or a model folder"):
         config = AutoConfig.from_pretrained(found)
     return SavedModel(found, config, _kind_of(found, config), settings)
@@ -76,6 +73,8 @@ def find_model(folder: Path, run: Path | None = None) -> SavedModel:
 
 def _kind_of(folder: Path, config: Any) -> Kind:
     name = str(next(iter(config.architectures or []), ""))
+    if config.model_type == CNN:
+        return "image"
     for ending, kind in _LANGUAGE.items():
         if name.endswith(ending):
             return kind
@@ -88,10 +87,12 @@ def model_class_of(kind: Kind) -> Any:
     """transformers' auto class of a kind."""
     import transformers
 
-    assert kind != "image"
-    if kind == "causal":
-        return transformers.AutoModelForCausalLM
-    return transformers.AutoModelForMaskedLM if kind == "masked" else auto_class(kind)
+    others = {
+        "causal": transformers.AutoModelForCausalLM,
+        "masked": transformers.AutoModelForMaskedLM,
+        "image": transformers.AutoModelForImageClassification,
+    }
+    return others.get(kind) or auto_class(kind)  # type: ignore[arg-type]
 
 
 def load_model(saved: SavedModel, in_bits: dict[str, Any] | None = None, dtype: str = "float32") -> Any:
@@ -101,10 +102,6 @@ def load_model(saved: SavedModel, in_bits: dict[str, Any] | None = None, dtype: 
     Raises:
         ModelError: where weights are missing or of another shape, whose place random ones would take.
     """
-    if saved.kind == "image":
-        from hfscale.models import saved_image_classifier
-
-        return saved_image_classifier(saved.folder).model.eval()
     if is_quantized(saved.config):
         require_bitsandbytes()
     with plain_words(f"model {saved.folder}", "give a model that transformers loads"):

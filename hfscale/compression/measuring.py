@@ -19,7 +19,7 @@ import psutil
 import torch
 
 from hfscale.batch import Batch
-from hfscale.compression.exporting import tokenizer_of
+from hfscale.compression.exporting import processor_of
 from hfscale.compression.inputs import Inputs, run_inputs
 from hfscale.compression.kinds import SavedModel, find_model, load_model
 from hfscale.compression.merging import load_adapted
@@ -91,10 +91,8 @@ def _prepared(job: Job) -> tuple[Any, Measured, dict[str, list[dict[str, Any]]]]
     logging.set_verbosity_error()
     accelerator = Accelerator()
     saved = find_model(job.folder, job.run)
-    tokenizer = None
-    if saved.kind != "image":  # what was made of the model for this has none of its own
-        tokenizer = tokenizer_of(saved, job.base) or tokenizer_of(find_model(job.run), None)
-    inputs = run_inputs(accelerator, saved, tokenizer, job.settings)
+    processor = processor_of(saved, job.base) or processor_of(find_model(job.run), None)  # few bits have no tokenizer
+    inputs = run_inputs(accelerator, saved, processor, job.settings)
     passes, sizes = _passes(inputs, accelerator.device)
     _warm_up(saved, accelerator.device)
     memory = _Memory(accelerator.device)
@@ -128,9 +126,8 @@ def _warm_up(saved: SavedModel, device: torch.device) -> None:
     """Import and start what any model needs, so that it isn't counted as this one's memory."""
     if is_quantized(saved.config):
         require_bitsandbytes()
-    if saved.kind != "image":
-        with torch.device("meta"):
-            saved.model_class.from_config(saved.config)
+    with torch.device("meta"):
+        saved.model_class.from_config(saved.config)
     torch.nn.functional.linear(torch.ones(64, 64, device=device), torch.ones(64, 64, device=device))
 
 

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from hfscale import console, files, models
+from hfscale.compression.movement_run import forget, learn_what_goes
 from hfscale.compression.pruning import (
     choose,
     magnitude_importance,
@@ -51,7 +52,8 @@ def prune_run(
     Args:
         model_type: of the model's config.
         run_settings: of the run's `config.yaml`; empty for a model without a run.
-        output: a folder that doesn't exist; it is there whole or not at all.
+        output: a folder that doesn't exist; it is there whole or not at all. What `movement` needs to go on after an
+            interruption stands in `OUTPUT-training` until then.
         run: what `prune.json` calls the run (see `runs.run_name`).
 
     Returns:
@@ -59,6 +61,7 @@ def prune_run(
 
     Raises:
         DataError: where training examples are needed and can't be read.
+        Interrupted: where training was told to stop; the same command goes on from there.
         SettingsError: where the sparsity would take nothing out.
     """
     family = _family_of(model_type)
@@ -66,7 +69,15 @@ def prune_run(
     classifier = family.load(model_folder)
     model = classifier.model.to(accelerator.device)
     data = _run_data(family, run_settings, classifier, accelerator, how)
-    pruned, report, layers = _pruned(model, data, how)
+    workplace = output.with_name(f"{output.name}-training")
+    if how.method == "movement":
+        assert data is not None
+        pruned = family.load(model_folder).model.to(accelerator.device)
+        steps = learn_what_goes(accelerator, pruned, model_folder, data, run_settings, how, workplace)
+        layers = set(weighty_modules(pruned))
+        report = _asked(model, how) | {"steps": steps, "epochs": how.epochs or how.default_epochs}
+    else:
+        pruned, report, layers = _pruned(model, data, how)
     with files.replacing_folder(output) as temporary:
         family.save(classifier._replace(model=pruned), temporary)
         pruned = family.load(temporary).model.to(accelerator.device)
@@ -77,6 +88,8 @@ def prune_run(
         card = model_folder / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
         files.write_text(temporary / "README.md", pruned_card(text, report))
+    if how.method == "movement":
+        forget(workplace)
     return report
 
 
@@ -106,10 +119,11 @@ def _run_data(
     try:
         return family.data(settings, classifier, accelerator)
     except (HfscaleError, OSError) as error:
-        if how.looks_at_data:
+        if how.needs_data:
+            other = "--method magnitude" if how.method == "movement" else "--importance magnitude"
             raise DataError(
-                f"can't read the run's data, which --importance taylor needs ({error}); mend that, or choose by the "
-                "weights alone: --importance magnitude"
+                f"can't read the run's data, which {how.needs_data} needs ({error}); mend that, or choose by the "
+                f"weights alone: {other}"
             ) from None
         console.warn(f"no metrics, because the run's data can't be read: {error}")
         return None
@@ -117,13 +131,13 @@ def _run_data(
 
 def _pruned(model: Any, data: RunData | None, how: PruneSettings) -> tuple[Any, dict[str, Any], set[str]]:
     """(the pruned model, how it was done, the names of the layers it was done to)."""
-    asked: dict[str, Any] = {"model_type": model.config.model_type, "method": how.method, "sparsity": how.sparsity}
+    asked = _asked(model, how)
     if how.method == "magnitude":
         pruned = copy.deepcopy(model)
         zero_smallest(pruned, how.sparsity)
         return pruned, asked, set(weighty_modules(model))
     units = find_units(model)
-    if how.looks_at_data:
+    if how.by_taylor:
         assert data is not None
         inputs = data.inputs(how.examples)
         importance = taylor_importance(model, units, inputs, data.loss_fn)
@@ -137,6 +151,10 @@ def _pruned(model: Any, data: RunData | None, how: PruneSettings) -> tuple[Any, 
         _change(unit, len(score), len(stay)) for unit, score, stay in zip(units, importance, kept, strict=True)
     ]
     return without_units(model, units, kept), asked, set[str]().union(*(unit.modules for unit in units))
+
+
+def _asked(model: Any, how: PruneSettings) -> dict[str, Any]:
+    return {"model_type": model.config.model_type, "method": how.method, "sparsity": how.sparsity}
 
 
 def _change(unit: Units, before: int, after: int) -> dict[str, Any]:

@@ -35,8 +35,11 @@ def summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def what_was_done(report: dict[str, Any]) -> str:
     """One sentence."""
+    zeros = f"{report['share_of_zeros']['after']:.1%} of the weights between embeddings and head are zero"
+    if report["method"] == "movement":
+        learned = f"those that {report['steps']:,} steps of training moved towards zero (Sanh et al. 2020)"
+        return f"{zeros}, in each layer {learned}, while the others were trained; {ZEROS}"
     if report["method"] == "magnitude":
-        zeros = f"{report['share_of_zeros']['after']:.1%} of the weights between embeddings and head are zero"
         return f"{zeros}, the smallest of all layers together; {ZEROS}"
     by = "the size of their weights"
     if report["importance"] == "taylor":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hfscale import data, evaluation, training
@@ -23,9 +24,10 @@ _EVAL_BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class RunData:
-    """Training batches, and how to score a model on the rows that `result.json` reports on."""
+    """Training examples, and how to score a model on the rows that `result.json` reports on."""
 
-    train: Any
+    train_batches: Callable[..., Any]
+    """(seed, global_batch_size, micro_batch_size) -> what `fit` learns from, as the run did."""
     loss_fn: Any
     accelerator: Accelerator
     held_out: str | None
@@ -38,8 +40,9 @@ class RunData:
         """Batches of so many training examples (or all), on the model's device."""
         from accelerate.utils import send_to_device
 
-        steps = min(-(-examples // _BATCH_SIZE), self.train.steps_per_epoch)
-        batches = [batch for step in range(steps) for batch in self.train[step]]
+        train = self.train_batches(seed=0, global_batch_size=_BATCH_SIZE, micro_batch_size=None)
+        steps = min(-(-examples // _BATCH_SIZE), train.steps_per_epoch)
+        batches = [batch for step in range(steps) for batch in train[step]]
         return [send_to_device(batch.inputs, self.accelerator.device) for batch in batches]  # type: ignore[misc]
 
 
@@ -66,7 +69,7 @@ def text_data(settings: dict[str, Any], classifier: TextClassifier, accelerator:
         return evaluation.score_classifier(accelerator, model, batches, held_out, labels)
 
     return RunData(
-        data.TrainBatches(encoded.train, seed=0, global_batch_size=_BATCH_SIZE, micro_batch_size=None, **padding),
+        partial(data.TrainBatches, encoded.train, **padding),
         training.classification_loss(classifier.task),
         accelerator,
         *_held_out(splits),
@@ -89,7 +92,7 @@ def image_data(settings: dict[str, Any], classifier: ImageClassifier, accelerato
         return evaluation.score_classifier(accelerator, model, batches, held_out, labels)
 
     return RunData(
-        data.ImageTrainBatches(splits.train, seed=0, global_batch_size=_BATCH_SIZE, micro_batch_size=None, **shared),
+        partial(data.ImageTrainBatches, splits.train, **shared),
         training.classification_loss(labels.task),
         accelerator,
         *_held_out(splits),

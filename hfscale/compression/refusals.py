@@ -9,30 +9,37 @@ from typing import Any
 
 from hfscale.compression.pruning_units import CNN
 from hfscale.errors import MissingExtraError, ModelError, SettingsError
+from hfscale.models.heads import is_seq2seq
 from hfscale.schemas.export import ExportSettings
 
 EXPORTABLE = (
-    "what can be exported are classifiers of texts and words, models that answer questions, and language models of "
-    "one stack"
+    "what can be exported are classifiers of texts and words, models that answer questions, language models of one "
+    "stack, and the network of train_cnn.py"
 )
+PRUNABLE = "what can be pruned are classifiers of texts, words and images, and models that answer questions"
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 def refuse_export(folder: Path, settings: ExportSettings) -> None:
     """Refuse what the settings can't make of a model folder.
 
     Raises:
-        ModelError: for a folder without a model, of images, quantized already, or of an adapter that stays one.
+        ModelError: for a folder without a model, of an encoder-decoder, quantized already, an adapter that stays one,
+            or images for anything but ONNX.
         SettingsError: where there is nothing to merge.
-        MissingExtraError: where PEFT or bitsandbytes is not installed.
+        MissingExtraError: where PEFT, bitsandbytes or ONNX is not installed.
     """
     adapter = (folder / "adapter_config.json").is_file()
     config = config_of(folder)
-    if config.get("model_type") == CNN:
-        raise ModelError(f"{folder} holds a network of train_cnn.py; {EXPORTABLE}")
+    refuse_seq2seq(folder, EXPORTABLE)
+    if config.get("model_type") == CNN and settings.format != "onnx":
+        given = "--merge" if settings.merge else "--bits"
+        raise ModelError(f"{folder} holds a CNN, on which {given} has no effect; it takes --format onnx alone")
     if settings.merge and not adapter:
         raise SettingsError(f"there is no adapter in {folder}, so that --merge has nothing to do; leave it out")
     if adapter and not settings.merge:
-        raise ModelError(f"{folder} holds an adapter, which --bits can't quantize alone; add --merge")
+        alone = "--format onnx can't write" if settings.format == "onnx" else "--bits can't quantize"
+        raise ModelError(f"{folder} holds an adapter, which {alone} alone; add --merge")
     if not adapter and config.get("quantization_config") is not None:
         raise ModelError(
             f"{folder} holds its weights in few bits already; export the full-precision model it was made from"
@@ -41,6 +48,20 @@ def refuse_export(folder: Path, settings: ExportSettings) -> None:
         raise MissingExtraError("adapters need PEFT: pip install 'hfscale[peft]'")
     if settings.bits in (4, 8) and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtraError("quantization needs bitsandbytes: pip install 'hfscale[quant]'")
+    for package in _ONNX if settings.format == "onnx" else ():
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(f"--format onnx needs {package}: pip install 'hfscale[onnx]'")
+
+
+def refuse_seq2seq(folder: Path, others: str) -> None:
+    """Refuse an encoder-decoder that writes, or an adapter on one; `others` says what isn't refused.
+
+    Raises:
+        ModelError: for such a folder.
+    """
+    if is_seq2seq(folder):
+        name = config_of(folder)["architectures"][0]
+        raise ModelError(f"{folder} holds an encoder-decoder ({name}); {others}")
 
 
 def config_of(folder: Path) -> dict[str, Any]:

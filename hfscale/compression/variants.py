@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hfscale.compression.exporting import tokenizer_of
+from hfscale.compression.exporting import processor_of
 from hfscale.compression.kinds import SavedModel, find_model
 from hfscale.compression.merging import find_base, load_adapted, merge
 from hfscale.compression.prune_run import write_pruned
 from hfscale.compression.pruning_units import refuse_unknown
 from hfscale.compression.quantizing import halve, quantize, weights_bytes
+from hfscale.compression.refusals import PRUNABLE
 from hfscale.errors import HfscaleError, ModelError
 from hfscale.models import origin_of
 from hfscale.models.locate import locate_model
@@ -96,9 +97,9 @@ def _made(variant: Variant, make: Callable[[], Path]) -> Variant:
 def _merge(saved: SavedModel, base: ModelSettings | None, whole: SavedModel) -> Path:
     assert base is not None
     merge(load_adapted(saved, base)).save_pretrained(whole.folder)
-    tokenizer = tokenizer_of(saved, base)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(whole.folder)
+    processor = processor_of(saved, base)
+    if processor is not None:
+        processor.save_pretrained(whole.folder)
     return whole.folder
 
 
@@ -121,7 +122,7 @@ def _pruned(whole: SavedModel, sparsity: float, folder: Path) -> Variant:
         model_type = str(whole.config.model_type)
         refuse_unknown(model_type, whole.folder)
         if whole.kind in ("causal", "masked"):
-            raise ModelError("what can be pruned are classifiers of texts, words and images, and answers to questions")
+            raise ModelError(PRUNABLE)
         write_pruned(
             whole.folder, model_type, whole.run, PruneSettings(method="structured", sparsity=sparsity), folder
         )

@@ -16,29 +16,34 @@ def exported_card(text: str, exported: dict[str, Any], usage: str, published: st
     Args:
         text: the card of the model before.
         exported: what stands in `export.json`.
-        usage: lines that use the model, where it was an adapter before.
+        usage: lines that use the model, where those of before no longer do: it was an adapter, or has become ONNX.
         published: the repository of the model before, where it has one: what is in few bits is then said to be that
             model quantized.
     """
     card = ModelCard(text, ignore_metadata_errors=True)
     data: Any = card.data
-    data.library_name = "transformers"
+    is_onnx, in_few_bits = exported["format"] == "onnx", exported["bits"] in (4, 8)
+    data.library_name = "onnx" if is_onnx else "transformers"
     tags = list(data.tags or [])
-    if exported["bits"]:
+    if exported["bits"] or is_onnx:
         data.eval_results = data.model_name = None  # they were measured on the model before
-        tags += [f"{exported['bits']}-bit", "bitsandbytes"]
+        tags += [f"{exported['bits']}-bit"] if exported["bits"] else []
+        tags += ["bitsandbytes"] if in_few_bits else []
     data.tags = list(dict.fromkeys(tags)) or None
     if exported["bits"] and published and not exported["merged_into"]:
         data.base_model, data["base_model_relation"] = published, "quantized"
     elif data.get("base_model_relation") == "adapter":
         data["base_model_relation"] = "finetune"
     body = without_section(card.text, "Export")
-    if exported["merged_into"]:
-        needs = f"`pip install transformers torch{' bitsandbytes' if exported['bits'] else ''}`."
+    if is_onnx:
+        body = replaced_section(body, "Use", usage)
+    elif exported["merged_into"]:
+        needs = f"`pip install transformers torch{' bitsandbytes' if in_few_bits else ''}`."
         body = replaced_section(body, "Use", f"{needs}\n\n{usage}")
-        body = body.replace("It is an adapter of ", "It is fine-tuned by an adapter, merged since, from ", 1)
-    elif exported["bits"]:
+    elif in_few_bits:
         body = body.replace("`pip install transformers torch`.", "`pip install transformers torch bitsandbytes`.", 1)
+    if exported["merged_into"]:
+        body = body.replace("It is an adapter of ", "It is fine-tuned by an adapter, merged since, from ", 1)
     card.text = f"{body.rstrip()}\n\n## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"
     return card.content
 
@@ -60,7 +65,7 @@ def _what(exported: dict[str, Any]) -> str:
     if exported["merged_into"]:
         done.append(f"The adapter was merged into {exported['merged_into']}, in float32.")
     if exported["bits"] == 16:
-        done.append("All weights are held in bfloat16. The results above are those of the model before.")
+        done.append("All weights are held in bfloat16.")
     elif exported["bits"]:
         kind = "LLM.int8" if exported["bits"] == 8 else "nf4, double quantization"
         layers = exported["quantized_layers"]
@@ -69,6 +74,8 @@ def _what(exported: dict[str, Any]) -> str:
             f"{layers['disk_bytes'] / layers['float32_bytes']:.1%} of their size in float32, and need `pip install "
             "bitsandbytes`; all others are in float32."
         )
+    if exported["format"] == "onnx":
+        done.append("`model.onnx` has the weights in float32, for batches and texts of any size.")
     done.append("The results above are those of the model before; this is how far it moved:")
     return " ".join(done)
 

@@ -1,5 +1,6 @@
 from .builtin import origin_of as origin_of
 from .from_scratch import new_rnn_classifier as new_rnn_classifier
+from .heads import is_seq2seq as is_seq2seq
 from .image import ImageClassifier as ImageClassifier
 from .image import load_image_classifier as load_image_classifier
 from .image import save_image_classifier as save_image_classifier
@@ -14,7 +15,6 @@ from .language import stop_at as stop_at
 from .rnn import RnnConfig as RnnConfig
 from .rnn import RnnForSequenceClassification as RnnForSequenceClassification
 from .seq2seq import find_seq2seq_tokenizer as find_seq2seq_tokenizer
-from .seq2seq import is_seq2seq as is_seq2seq
 from .seq2seq import load_seq2seq_model as load_seq2seq_model
 from .seq2seq import saved_seq2seq_model as saved_seq2seq_model
 from .seq2seq import write_as as write_as

@@ -26,6 +26,16 @@ def task_of(class_name: str, config: Any) -> Task:
     return config.problem_type or "single_label_classification"
 
 
+def is_seq2seq(folder: Path) -> bool:
+    """Whether a model folder holds an encoder-decoder that writes."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        name = str(next(iter(config.get("architectures") or []), ""))
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(config.get("is_encoder_decoder")) and name.endswith(("ForConditionalGeneration", "MTModel"))
+
+
 def refuse_other_kinds(folder: Path) -> None:
     """Refuse a saved model of images, or one of language without a classifier, and say what it can be tried with.
 

@@ -92,18 +92,6 @@ def write_as(model: Any, generation: GenerationSettings, max_length: int) -> Non
     config.max_length = max_length + 1  # the start token counts
 
 
-def is_seq2seq(folder: Path) -> bool:
-    """Whether a model folder holds an encoder-decoder that writes."""
-    import json
-
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    name = str(next(iter(config.get("architectures") or []), ""))
-    return bool(config.get("is_encoder_decoder")) and name.endswith(("ForConditionalGeneration", "MTModel"))
-
-
 def saved_seq2seq_model(folder: Path, trust_remote_code: bool, base: ModelSettings | None = None) -> LanguageModel:
     """The encoder-decoder in a model folder, in evaluation mode; with an adapter on its base, by default the one that
     it names.

@@ -96,6 +96,7 @@ def test_what_is_missing_is_a_row_and_models_are_kept_where_wanted(
 
 
 def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shutil.copytree(run, tmp_path / "whole", ignore=shutil.ignore_patterns("compress"))
     assert "no such folder" in mistake(capsys, tmp_path / "none")
     assert "is no run's folder" in mistake(capsys, run / "model")
     assert "--sparsity must be between 0 and 1, got 1.5" in mistake(capsys, run, "--sparsity", 1.5)

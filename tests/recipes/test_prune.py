@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
@@ -16,7 +17,7 @@ from hfscale.cli import main
 from tests.support.commands import ROOT, result
 from tests.support.pictures import bars, write_folder
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
-from tests.support.warm import warm_run
+from tests.support.warm import WarmRun, warm_run
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,42 @@ def test_magnitude_says_that_the_file_stays_as_large(
     assert 0 < (weight == 0).float().mean() < 1
 
 
+@pytest.mark.slow
+def test_movement_goes_on_where_it_was_interrupted(text_run: Path, tmp_path: Path) -> None:
+    def prune(output: Path, sparsity: float = 0.8, **hooks: Any) -> Any:
+        words = ("prune", text_run, "--sparsity", sparsity, "--method", "movement", "--epochs", 2, "--output", output)
+        return WarmRun((ROOT / "hfscale" / "__main__.py", *words), tmp_path / "log", hooks).wait()
+
+    whole = prune(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert "in 18 steps scores are mostly noise" in whole.stderr
+    assert "80.0% of the weights" in whole.stdout and "recover" not in whole.stdout
+    values = report(tmp_path / "whole")
+    assert values["share_of_zeros"]["after"] == pytest.approx(0.8, abs=1e-3) and values["steps"] == 18
+    state = load_file(tmp_path / "whole" / "model.safetensors")
+    before = load_file(text_run / "model" / "model.safetensors")
+    assert state.keys() == before.keys()
+    query = "bert.encoder.layer.0.attention.self.query.weight"
+    kept = state[query] != 0
+    assert kept.float().mean() == pytest.approx(0.2, abs=1e-3)
+    assert (state[query] != before[query])[kept].all()  # the others were trained meanwhile
+    smallest = before[query].abs()[~kept].max()
+    assert smallest > before[query].abs()[kept].min()  # not simply the smallest
+    classify: Any = pipeline("text-classification", str(tmp_path / "whole"))
+    assert classify("the film was good")[0]["label"] in ("negative", "positive")
+    assert not (tmp_path / "whole-training").exists()
+
+    stopped = prune(tmp_path / "parts", signal_in_training=("SIGTERM", 9))
+    assert stopped.returncode == 75 and "the same command goes on from there" in stopped.stderr
+    assert not (tmp_path / "parts").exists()
+    other = prune(tmp_path / "parts", 0.5)
+    assert other.returncode == 2 and "parts-training holds another training" in other.stderr
+    again = prune(tmp_path / "parts")
+    assert again.returncode == 0, again.stdout + again.stderr
+    parts = load_file(tmp_path / "parts" / "model.safetensors")
+    assert all(torch.equal(parts[name], state[name]) for name in state)
+
+
 def test_data_that_is_gone(text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(text_run, tmp_path / "run")
     config = (tmp_path / "run" / "config.yaml").read_text().replace("rows.csv", "gone.csv")
@@ -123,6 +160,8 @@ def test_data_that_is_gone(text_run: Path, tmp_path: Path, capsys: pytest.Captur
     line = mistake(capsys, tmp_path / "run", "--sparsity", 0.5)
     assert "gone.csv" in line and "--importance magnitude" in line
     assert not (tmp_path / "run-pruned").exists()
+    line = mistake(capsys, tmp_path / "run", "--sparsity", 0.5, "--method", "movement")
+    assert "which --method movement needs" in line and "--method magnitude" in line
     main(["prune", str(tmp_path / "run"), "--sparsity", "0.5", "--importance", "magnitude"])
     assert "no metrics, because the run's data can't be read" in capsys.readouterr().err
     assert report(tmp_path / "run-pruned")["metrics"] is None
@@ -134,8 +173,10 @@ def test_mistakes(text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         assert "--sparsity must be between 0 and 1" in mistake(capsys, text_run, "--sparsity", sparsity)
     line = mistake(capsys, text_run, "--sparsity", 0.001, "--output", tmp_path / "none")
     assert "takes out none of 64 feed-forward neurons" in line and not (tmp_path / "none").exists()
-    assert "there are structured and magnitude" in mistake(capsys, text_run, *half, "--method", "lottery")
-    assert "training goes on) is not there" in mistake(capsys, text_run, *half, "--method", "movement")
+    assert "there are structured, magnitude, movement" in mistake(capsys, text_run, *half, "--method", "lottery")
+    assert "--epochs has no effect on --method structured" in mistake(capsys, text_run, *half, "--epochs", 1)
+    words = ("--method", "movement", "--epochs", 0)
+    assert "--epochs must be greater than 0" in mistake(capsys, text_run, *half, *words)
     assert "--importance size is not known" in mistake(capsys, text_run, *half, "--importance", "size")
     words = ("--method", "magnitude", "--importance", "taylor")
     assert "--importance has no effect" in mistake(capsys, text_run, *half, *words)

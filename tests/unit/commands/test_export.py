@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from hfscale.cli import main
+from hfscale.hub import onnx_usage
 from tests.support.chat import CHATML, questions, write_json, write_tiny_gpt
 from tests.support.language import language_model
+from tests.support.snippets import printed_by
 from tests.unit.models.test_adapters import logits
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra `quant`")
@@ -78,7 +81,7 @@ def test_what_is_refused(model: Path, tmp_path: Path, capsys: Any) -> None:
     assert "nothing to export: give --merge" in mistake(capsys, model)
     assert "there is no adapter in" in mistake(capsys, model, "--merge")
     assert "--base has no effect without --merge" in mistake(capsys, model, "--bits", 4, "--base", model)
-    assert "torch.onnx.export" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
+    assert "--bits has no effect on --format onnx" in mistake(capsys, model, "--bits", 4, "--format", "onnx")
     assert "llama.cpp" in mistake(capsys, model, "--bits", 4, "--format", "gguf")
     assert "--tolerance must be a number" in mistake(capsys, model, "--bits", 4, "--tolerance", "nan")
     assert "exists already" in mistake(capsys, model, "--bits", 4, "--output", model)
@@ -145,6 +148,39 @@ def test_a_folder_elsewhere_is_compared_on_the_data_of_the_run_that_is_named(
     assert 0.4 < half / whole < 0.6
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
     assert "standard error" in export(capsys, tmp_path / "half", "--bits", 8, "--tolerance", 1)
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert", "chat"])
+def test_a_language_model_as_onnx(kind: str, tiny_model: Path, tmp_path: Path, capsys: Any) -> None:
+    """Documents that share a sequence are scored as by the model: one that sees others would score differently."""
+    pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
+    run = language_run(kind, tmp_path, tiny_model)
+    export(capsys, run, "--format", "onnx")
+    exported = json.loads((run / "model-onnx" / "export.json").read_text())
+    (found,) = exported["comparisons"]
+    assert found["metric"] == "bits_per_byte" and 0 < found["largest_change"] < 1e-5
+    assert found["metric_after"] == pytest.approx(found["metric_before"], rel=1e-6)
+    if kind != "chat":  # too few batches to tell
+        assert 0 <= found["standard_error"] < 1e-6 * found["metric_before"]
+    masked = {"your text with MASK, the tokenizer's mask token": "the film was [MASK]"}
+    text = masked if kind == "bert" else {"your text": "the film was"}
+    folder = run / "model-onnx"
+    said = printed_by(onnx_usage("masked" if kind == "bert" else "causal"), PATH=str(folder), **text)
+    model = (AutoModelForMaskedLM if kind == "bert" else AutoModelForCausalLM).from_pretrained(run / "model")
+    tokenizer: Any = AutoTokenizer.from_pretrained(run / "model")
+    with torch.no_grad():
+        best = model(**tokenizer(*text.values(), return_tensors="pt")).logits[0].argmax(-1)
+    next_token = tokenizer.decode(best[-1:], skip_special_tokens=True)
+    assert said == (str(tokenizer.convert_ids_to_tokens(best)) if kind == "bert" else next_token)
+    before = sorted(tmp_path.rglob("*"))
+    words = (run, "--format", "onnx", "--tolerance", 0, "--output", tmp_path / "new")
+    assert "PyTorch -> ONNX Runtime: logits change by" in mistake(capsys, *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_onnx_is_an_extra(model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert "needs onnxscript: pip install 'hfscale[onnx]'" in mistake(capsys, model, "--format", "onnx")
 
 
 def test_data_that_is_gone_is_said(tiny_model: Path, tmp_path: Path, capsys: Any) -> None:

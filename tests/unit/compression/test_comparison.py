@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from hfscale.batch import Batch
 from hfscale.compression import Comparison, compare
-from hfscale.compression.comparison import judge_bits, judge_merge
+from hfscale.compression.comparison import judge_bits, judge_same
 from hfscale.compression.inputs import Inputs, Scored
 from hfscale.errors import ModelError
 
@@ -39,12 +39,12 @@ def test_the_largest_difference_is_that_of_a_changed_bias(tiny_model: Path) -> N
     assert found.largest_difference == pytest.approx(0.5, abs=1e-6)
     assert found.largest_change == pytest.approx(0.5 / found.largest_logit, abs=1e-6)
     with pytest.raises(ModelError, match=r"old -> new: logits change by .* on 2 texts; that is more than --tolerance"):
-        judge_merge(found, None)
-    judge_merge(found, 100)
+        judge_same(found, None)
+    judge_same(found, 100)
     other.classifier.bias.data[1] = math.nan
     broken = compared(one, other)
     with pytest.raises(ModelError, match="change by nan"):
-        judge_merge(broken, 1e9)
+        judge_same(broken, 1e9)
     assert broken.as_json()["largest_difference"] is None
 
 

@@ -15,8 +15,9 @@ COMPARED = {
     "metric": "accuracy", "metric_before": 0.9, "metric_after": 0.8,
 }  # fmt: skip
 LAYERS = {"layers": 3, "disk_bytes": 10, "float32_bytes": 80}
-BITS: dict[str, Any] = {"merged_into": None, "bits": 4, "comparisons": [COMPARED], "quantized_layers": LAYERS}
-MERGED: dict[str, Any] = {"merged_into": "org/bert", "bits": None, "comparisons": [], "quantized_layers": None}
+NOTHING: dict[str, Any] = {"merged_into": None, "bits": None, "format": "safetensors", "quantized_layers": None}
+BITS: dict[str, Any] = NOTHING | {"bits": 4, "comparisons": [COMPARED], "quantized_layers": LAYERS}
+MERGED: dict[str, Any] = NOTHING | {"merged_into": "org/bert", "comparisons": []}
 
 
 def test_few_bits_are_told_once_and_old_results_are_not_claimed() -> None:
@@ -33,6 +34,19 @@ def test_few_bits_are_told_once_and_old_results_are_not_claimed() -> None:
     assert "pip install transformers torch bitsandbytes" in text and "accuracy 0.9000 | 0.8000" in text
     again = exported_card(text, BITS, "")
     assert again.count("## Export") == 1 and metadata(again)["tags"] == told["tags"]
+
+
+def test_bfloat16_needs_nothing_more() -> None:
+    text = exported_card(card("rows.csv"), NOTHING | {"bits": 16, "comparisons": [COMPARED]}, "")
+    assert "16-bit" in metadata(text)["tags"] and "All weights are held in bfloat16" in text
+    assert "bitsandbytes" not in text and text.count("The results above are those of the model before") == 1
+
+
+def test_onnx_is_used_by_other_lines() -> None:
+    text = exported_card(card("rows.csv"), NOTHING | {"format": "onnx", "comparisons": [COMPARED]}, "run it so")
+    told = metadata(text)
+    assert told["library_name"] == "onnx" and not told.keys() & {"model-index", "model_name"}
+    assert text.count("## Use") == 1 and "run it so" in text and "from transformers import" not in text
 
 
 def test_few_bits_of_a_published_model_are_that_model_quantized() -> None:
