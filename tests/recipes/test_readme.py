@@ -9,7 +9,7 @@ from tests.support.commands import ROOT, run
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = README + "".join(
     (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("recipes.md", "chat.md", "export.md", "prune.md", "compress.md", "hub.md")
+    for name in ("recipes.md", "chat.md", "seq2seq.md", "export.md", "prune.md", "compress.md", "hub.md")
 )
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
