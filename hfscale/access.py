@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
+from functools import cache
 from typing import Any, NamedTuple
 
 from hfscale.errors import HubError
@@ -98,11 +100,18 @@ def refuse_without_token() -> None:
         raise HubError("there is no token to push with; run `hf auth login`, or set HF_TOKEN")
 
 
+@cache
 def set_patience() -> None:
     """Give up on a server that takes no connection or never answers: the client itself would wait for ever."""
-    from huggingface_hub import get_session
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
 
-    get_session().timeout = (_CONNECT_SECONDS, _ANSWER_SECONDS, _ANSWER_SECONDS, _ANSWER_SECONDS)
+    def patient_client() -> Any:
+        client = default_client_factory()
+        client.timeout = (_CONNECT_SECONDS, _ANSWER_SECONDS, _ANSWER_SECONDS, _ANSWER_SECONDS)
+        return client
+
+    set_client_factory(patient_client)
 
 
 def refuse_public(hub: HubSettings, private: bool | None) -> None:
@@ -120,8 +129,11 @@ def problem_of(error: BaseException) -> Problem:
         if getattr(response, "status_code", None):
             said = getattr(each, "server_message", None) or response.headers.get("X-Error-Message") or ""  # type: ignore[union-attr]
             return _problem_of_status(response.status_code, " ".join(said.split()))  # type: ignore[union-attr]
-        if isinstance(each, (ConnectionError, TimeoutError, HTTPError)):
+        closed = "client has been closed" in str(each)  # after a thread beside it has lost its connection
+        if closed or isinstance(each, (ConnectionError, TimeoutError, HTTPError)):
             said = " ".join(str(each).split()) or type(each).__name__
+            if status := re.search(r"\b([45]\d\d) (?:[A-Z][a-z]+)", said):  # hf_xet's have no response
+                return _problem_of_status(int(status[1]), said)
             return Problem(f"the Hub can't be reached ({said})", True)
     said = " ".join(str(error).split()) or type(error).__name__
     if any(word in said.lower() for word in _NO_SPACE):

@@ -121,13 +121,17 @@ def _wanted(settings: argparse.Namespace) -> CompressSettings:
 def _refuse_also(folders: list[Path]) -> None:
     from hfscale import runs
     from hfscale.compression.refusals import config_of
+    from hfscale.compression.variants import MADE, row_name
 
     for folder in folders:
         config_of(runs.model_folder_of(folder))
-    names = [folder.resolve().name for folder in folders]
+    names = [row_name(folder) for folder in folders]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise SettingsError(f"--also names two folders that are called {twice}; rename one")
+    taken = next((name for name in names if name in MADE or name.startswith("pruned ")), None)
+    if taken:
+        raise SettingsError(f"--also {taken}: a row of what is made here has that name; rename the folder")
 
 
 def _refuse_base(base: str | None, model: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from hfscale.commands.output import refuse_taken
 from hfscale.errors import DataError, SettingsError
 
+_LENGTH = 512  # tokens that an encoder-decoder reads of which nothing else is known
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
@@ -70,11 +72,13 @@ def _predict(settings: argparse.Namespace) -> None:
 def _outputs(settings: argparse.Namespace, model_folder: Path, base: Any, data: dict[str, Any]) -> list[Any]:
     """One object per text: what an encoder-decoder writes of it, behind the prefix that it was trained with."""
     from hfscale import evaluation, models
+    from hfscale.data.parallel import IN_BRACES
 
-    column = {"text": data.get("source") or "source"}
-    texts = [example["text"] for example in _given(settings, column, None)]
+    in_braces = IN_BRACES.search(str(data.get("train")))
+    column = data.get("source") or (in_braces[1].split(",")[0] if in_braces else "source")
+    texts = [example["text"] for example in _given(settings, {"text": column}, None)]
     model, tokenizer = models.saved_seq2seq_model(model_folder, settings.trust_remote_code, base)
-    length, prefix = data.get("max_length") or tokenizer.model_max_length, data.get("prefix") or ""
+    length, prefix = data.get("max_length") or min(tokenizer.model_max_length, _LENGTH), data.get("prefix") or ""
     return evaluation.predict_outputs(model, tokenizer, texts, length, settings.batch_size, prefix)
 
 

@@ -43,7 +43,8 @@ def _push(settings: argparse.Namespace) -> None:
     from hfscale import hub
 
     if (settings.run_folder is None) == (settings.dataset is None):
-        raise SettingsError("what shall be pushed? Give a run folder, or --dataset PATH")
+        both = ", not both" if settings.dataset else ""
+        raise SettingsError(f"what shall be pushed? Give a run folder, or --dataset PATH{both}")
     run: Path | None = settings.run_folder
     wanted = _wanted(settings, hub.remembered(run) if run else None)
     try:
@@ -68,7 +69,11 @@ def _wanted(settings: argparse.Namespace, before: HubSettings | None) -> HubSett
             f"where to? {settings.run_folder or settings.dataset} was never pushed: give --repo, as in --repo me/mine"
         )
     before = before if before and settings.repo in (None, before.repo_id) else None
-    known: dict[str, Any] = dataclasses.asdict(before) if before else {}
+    known: dict[str, Any] = {**dataclasses.asdict(before), "every_checkpoint": False} if before else {}
+    if given["pull_request"]:
+        known.pop("revision", None)
+    if given["revision"]:
+        known.pop("pull_request", None)
     try:
         return HubSettings(**{**known, **{name: value for name, value in given.items() if value is not None}})
     except ValueError as error:

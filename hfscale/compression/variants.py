@@ -23,6 +23,8 @@ from hfscale.schemas import CompressSettings, ModelSettings, PruneSettings
 from hfscale.schemas.export import Bits
 
 FULL = "full"
+MADE = (FULL, "merged", "bfloat16", "8 bits", "4 bits")
+"""Names of rows that are not those of folders; those of pruned models begin with `pruned`."""
 NAMES: dict[Bits, str] = {16: "bfloat16", 8: "8 bits", 4: "4 bits"}
 
 
@@ -143,5 +145,10 @@ def _given(given: Path, saved: SavedModel, run: Path) -> Variant:
             raise ModelError("holds a model for another task or other labels than the run's")
         return found.folder
 
-    name = given.resolve().parent.name if given.resolve().name == "model" else given.resolve().name
-    return _made(Variant(name, note="as it is"), make)
+    return _made(Variant(row_name(given), note="as it is"), make)
+
+
+def row_name(given: Path) -> str:
+    """What the row of a model that is there is called: its folder, or its run's."""
+    folder = given.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name

@@ -108,6 +108,9 @@ def _parallel(name: str, columns: list[str]) -> Source:
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
         raise DataError(f"no such file: {missing}, which {name} stands for")
+    table = next((path for path in paths if file_kind(path) in set(KINDS) - {".txt"}), None)
+    if table is not None:
+        raise DataError(f"{name}: braces stand for text files with the same lines, and {table} is a table; name one")
     return Source(name, tuple(paths), columns=tuple(columns))
 
 

@@ -49,6 +49,8 @@ def load_text_pairs(settings: TextPairSettings) -> Splits:
 def _row_kind(settings: TextPairSettings, source: Source) -> RowKind:
     first, second = source.columns if len(source.columns) == 2 else ("source", "target")
     columns = (settings.source or first, settings.target or second)
+    if columns[0] == columns[1]:
+        raise DataError(f"the text to read and the text to write are both {columns[0]}; name both columns")
     make = partial(_pairs, columns)
     return RowKind("pairs", (columns, _NESTED), ("text", "text_pair"), make, apart="text", version=f"1 {columns}")
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from hfscale.data.image_sources import ENDINGS
+from hfscale.data.readers import KINDS, file_kind
 from hfscale.errors import HubError, ModelError
 from hfscale.hub.data_card import dataset_card, source_files
 from hfscale.hub.naming import named_card
@@ -32,8 +34,13 @@ _MODEL = (
         "chat_template.jinja",
     ),
     *("vocab.txt", "vocab.json", "merges.txt", "*.model", "preprocessor_config.json", "processor_config.json"),
+    *("*.spm", "*.codes", "*.tokenizer", "*vocab*.json", "normalizer.json", "emoji.json", "dict.txt", "*.jinja"),
     *("*.onnx", "*.onnx.data", "*.py", "export.json", "prune.json", CARD),
 )
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "*.onnx", "*.onnx.data")
+"""What a model is loaded from."""
+_BESIDE_DATA = (".md", ".txt", ".yaml", ".yml", ".conll", ".conllu", ".bio", ".arrow", ".pdf", ".bib", ".cff", "")
+"""What may stand beside the rows: texts about them (`LICENSE`), formats that are no rows to us."""
 _RUN = ("config.yaml", "result.json", "metrics.jsonl", "learning_curve.png")
 _REPORTS = ("config.yaml", "result.json", "export.json", "prune.json")
 """What names the files that a run has read."""
@@ -86,10 +93,17 @@ def data_files(source: Path, hub: HubSettings) -> list[Published]:
     folder = source.parent if source.is_file() else source
     card = dataset_card(source, hub.license, hub.language, repo_id=hub.repo_id)
     found = [Published(path.relative_to(folder).as_posix(), path) for path in source_files(source)]
+    stray = next((file.path for file in found if not _is_data(file.path)), None)
+    if stray is not None:
+        raise HubError(f"{stray} is neither data nor a text about it, and so not for the Hub; move it out of {source}")
     own = folder / CARD
     if source.is_dir() and own.is_file():
-        return [*found, Published(CARD, own)]
-    return [*found, Published(CARD, source, card.encode())]
+        card = _named(own.read_text(encoding="utf-8"), hub, own)
+    return [*found, Published(CARD, own if own in folder.iterdir() else source, card.encode())]
+
+
+def _is_data(path: Path) -> bool:
+    return file_kind(path) in (*KINDS, *_BESIDE_DATA) or path.suffix.lower() in ENDINGS
 
 
 def _of_model(path: Path, folder: Path) -> Published:
@@ -107,10 +121,17 @@ def _as_published(file: Published, hub: HubSettings) -> Published:
         reduced = without_places(content)
         return file if reduced == content else file._replace(content=write(reduced).encode())
     if file.name == CARD:
-        with quiet_client():  # which would warn of a text without metadata
-            card = named_card(file.path.read_text(encoding="utf-8"), hub.repo_id, hub.license, hub.language)
-        return file._replace(content=card.encode())
+        return file._replace(content=_named(file.path.read_text(encoding="utf-8"), hub, file.path).encode())
     return file
+
+
+def _named(card: str, hub: HubSettings, path: Path) -> str:
+    try:
+        with quiet_client():  # which would warn of a text without metadata
+            return named_card(card, hub.repo_id, hub.license, hub.language)
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise HubError(f"{path}: its metadata can't be read ({reason}); mend them, then push again") from None
 
 
 def without_places(value: Any) -> Any:

@@ -17,6 +17,7 @@ from hfscale.schemas import SourceSettings
 _SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 _SPLITS |= {"dev": "validation", "test": "test"}
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_SIZES += ((10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"))
 _TYPES = {str: "text", bool: "true or false", int: "integer", float: "number", list: "list", dict: "object"}
 _MANY = 30  # values of a column, or files, that a card lists one by one
 _LONGEST = 60  # characters of such a value
@@ -83,7 +84,7 @@ def dataset_card(
         language=language,
         license=license,
         task_categories=task_categories,
-        size_categories=next((size for most, size in _SIZES if rows < most), "n>10M"),
+        size_categories=next((size for most, size in _SIZES if rows < most), "10B<n<100B"),
         configs=configs,
     )
     others = [path for path in files if path not in known]

@@ -15,12 +15,14 @@ def named_card(text: str, repo_id: str, license: str | None = None, language: st
     Args:
         license, language: as the Hub spells them (`apache-2.0`, `en`); what is None stays as it was.
     """
-    card = ModelCard(text, ignore_metadata_errors=True)
+    card = ModelCard(text)
     data: Any = card.data
+    if not (data.to_dict() or license or language):
+        return text.replace(PLACE, repo_id)
     if license:
         data.license = license
     if language:
-        data.language = language
+        data.language = language if "," not in language else language.split(",")
     if data.eval_results:
         data.model_name = repo_id.rpartition("/")[2]
     if data.base_model == repo_id:  # an exported model that takes the place of the one before

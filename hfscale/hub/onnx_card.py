@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from huggingface_hub import snapshot_download
 {imports}
 
-folder = Path("PATH")
+name = "PATH_OR_HUB_ID"
+folder = Path(name) if Path(name).is_dir() else Path(snapshot_download(name))
 session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 """
 _TEXT = """\
@@ -67,4 +69,4 @@ def onnx_usage(kind: str) -> str:
     if kind == "image":
         library, imports = "pillow", "from PIL import Image"
     code = _START.format(imports=imports) + _RUN[kind]
-    return f"It needs `pip install onnxruntime {library}`, and no PyTorch.\n\n```python\n{code}```\n"
+    return f"It needs `pip install onnxruntime huggingface_hub {library}`, and no PyTorch.\n\n```python\n{code}```\n"

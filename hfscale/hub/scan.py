@@ -6,6 +6,7 @@ somebody has put into a run folder is looked through though it doesn't go up: th
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
@@ -13,7 +14,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from hfscale.data.readers import file_kind
+from hfscale.data.readers import naming_read_errors
 from hfscale.errors import HubError
 from hfscale.hub.contents import RECORD, Published
 
@@ -26,11 +27,15 @@ _SECRETS = {
     "an npm token": r"\bnpm_[A-Za-z0-9]{36}",
     "a Google API key": r"\bAIza[\w-]{35}",
     "a Slack token": r"\bxox[abeoprs]-[\w-]{10,}",
-    "an API key": r"\bsk-(?:proj-|ant-|svcacct-)?(?=[\w-]*\d)[\w-]{20,}",
+    "an API key": r"\bsk-(?:proj-|ant-|svcacct-)?(?=[\w-]{0,200}\d)[\w-]{20,}",
     "a private key": r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
     "a JSON web token": r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",
     "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"]+:[^\s/@'\"]+@",
 }
+_MAY_BE_SECRET = re.compile(
+    r"hf_|api_org_|AKIA|ASIA|gh[oprsu]_|github_pat_|glpat-|pypi-|npm_|AIza|xox[abeoprs]-|sk-|-----BEGIN|eyJ|://"
+)
+"""Found in every line with a secret, and quickly."""
 _ROOTS = (
     *("home", "Users", "root", "mnt", "media", "scratch", "tmp", "private", "var", "opt", "srv", "usr", "data"),
     *("work", "workspace", "gpfs", "lustre", "nfs", "beegfs", "content", "kaggle", "dbfs", "Volumes"),
@@ -58,7 +63,6 @@ _DATA = (
         ".tgz",
     ),
 )
-_TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".md", ".yaml", ".yml")
 _AT_HOME = ("environment.json", RECORD, ".lock")
 _VOCABULARY = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
 """Pieces of the training text's words: what looks like a place in there is none."""
@@ -86,17 +90,30 @@ def refuse_private(run: Path, files: Iterable[Published]) -> None:
 
 
 def refuse_secrets(files: Iterable[Published]) -> None:
-    """As `refuse_private`, of data, in which places and other rows may stand, but no secret."""
+    """As `refuse_private`, of data, in which places and other rows may stand, but no secret; binary files are passed
+    over."""
     known, patterns = _secrets_of_this_process(), [(what, re.compile(pattern)) for what, pattern in _SECRETS.items()]
     for file in files:
-        if file_kind(file.path) not in _TEXT or file.content is not None:
-            continue
-        with (gzip.open if file.path.suffix == ".gz" else open)(file.path, "rt", errors="replace") as lines:
+        with naming_read_errors(file.path), _text_of(file) as lines:
             for number, line in enumerate(lines, start=1):
                 met = [what for what, secret in known.items() if secret in line]
-                met += [what for what, pattern in patterns if pattern.search(line)]
+                if _MAY_BE_SECRET.search(line):
+                    met += [what for what, pattern in patterns if pattern.search(line)]
                 if met:
                     raise HubError(f"{file.path}, line {number}: {met[0]}, and so nothing was pushed; take it out")
+
+
+@contextlib.contextmanager
+def _text_of(file: Published) -> Generator[Iterable[str]]:
+    """A file's lines; none of a binary one."""
+    if file.content is not None:
+        yield file.content.decode("utf-8", errors="replace").splitlines()
+        return
+    opened = gzip.open if file.path.suffix == ".gz" else open
+    with opened(file.path, "rb") as content:
+        is_binary = b"\0" in content.read(4096)
+    with opened(file.path, "rt", encoding="utf-8", errors="replace") as lines:
+        yield () if is_binary else lines
 
 
 def _bytes_of(file: Published) -> bytes | None:

@@ -53,8 +53,12 @@ def _usage(config: Any) -> str:
     needs = f"`pip install transformers torch`.{trust_note(config.model)}\n\n"
     first = adapter_usage(config, "seq2seq") + "\n" if config.lora else needs
     text = f'{config.data.prefix!r} + "your text"' if config.data.prefix else '"your text"'
+    writes = (
+        "from transformers import GenerationConfig\n\n"
+        f'model.get_base_model().generation_config = GenerationConfig.from_pretrained("{PLACE}")\n'
+    )
     return (
-        f"{first}```python\nfrom transformers import AutoTokenizer\n{'' if config.lora else loading}\n"
+        f"{first}```python\nfrom transformers import AutoTokenizer\n{writes if config.lora else loading}\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{PLACE}")\n'
         f'written = model.generate(**tokenizer([{text}], return_tensors="pt").to(model.device))\n'
         "print(tokenizer.batch_decode(written, skip_special_tokens=True))\n```\n"

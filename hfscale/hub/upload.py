@@ -7,6 +7,7 @@ again, and the content of a large one counts as soon as it is stored, also where
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from hfscale import access, console
 from hfscale.errors import HubError, SettingsError
 from hfscale.files import write_json
-from hfscale.hub.contents import RECORD, Published, data_files, published_files
+from hfscale.hub.contents import RECORD, WEIGHTS, Published, data_files, published_files
 from hfscale.hub.scan import refuse_private, refuse_secrets
 from hfscale.network import quiet_client
 from hfscale.schemas import HubSettings
@@ -45,8 +46,9 @@ def push(run: Path, hub: HubSettings) -> Pushed:
     files = published_files(run, hub)
     refuse_private(run, files)
     access.refuse_without_token()
-    record = _record_of(run, hub)
-    write_json(run / RECORD, {**record, "complete": False})
+    record, before = _record_of(run, hub), push_record(run)
+    if not (before.get("complete") and before.get("repo_id") != hub.repo_id):  # elsewhere it is, and stays known to be
+        write_json(run / RECORD, {**record, "complete": False})
     with quiet_client():
         url, pull_request = _trying_again(hub, lambda: _upload(hub, files, record["pull_request_ref"]))
     ref = pull_request or record["pull_request_ref"]
@@ -143,7 +145,7 @@ def _upload(
     kind: Literal["model", "dataset"] = "model",
 ) -> tuple[str, str | None]:
     """(where it is now, the branch of a pull request that this has opened)."""
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     api = HfApi(library_name="hfscale")
@@ -151,13 +153,16 @@ def _upload(
     _prepare(api, hub, kind)
     shown = console.is_terminal() and not are_progress_bars_disabled()
     disable_progress_bars() if not shown else None
+    added = [CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content) for file in files]
+    gone = (
+        [CommitOperationDelete(name) for name in _left_behind(api, hub, files, pull_request)]
+        if kind == "model"
+        else []
+    )
     try:
         done = api.create_commit(
             hub.repo_id,
-            [
-                CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content)
-                for file in files
-            ],
+            [*added, *gone],
             commit_message=message,
             revision=pull_request or hub.revision,
             create_pr=hub.pull_request and pull_request is None,
@@ -165,7 +170,16 @@ def _upload(
         )
     finally:
         enable_progress_bars() if not shown else None
+    if hub.pull_request and pull_request is None and done.pr_url is None:
+        raise HubError(f"{hub.repo_id} holds all of this already, so that there is nothing to open a pull request for")
     return done.pr_url or done.commit_url, f"refs/pr/{done.pr_num}" if done.pr_num else None
+
+
+def _left_behind(api: Any, hub: HubSettings, files: Sequence[Published], pull_request: str | None) -> list[str]:
+    """Weights that are in the repository and not in this model: beside it they would be loaded with it, or instead."""
+    found = api.repo_info(hub.repo_id, revision=pull_request or hub.revision).siblings or []
+    there = {file.rfilename for file in found} - {file.name for file in files}
+    return sorted(name for name in there if any(fnmatch.fnmatch(name, each) for each in WEIGHTS))
 
 
 def _prepare(api: Any, hub: HubSettings, kind: str) -> None:
@@ -173,6 +187,9 @@ def _prepare(api: Any, hub: HubSettings, kind: str) -> None:
     if hub.pull_request:
         return
     api.create_repo(hub.repo_id, private=hub.private, exist_ok=True, repo_type=kind)
-    access.refuse_public(hub, bool(api.repo_info(hub.repo_id, repo_type=kind).private))
+    is_private = bool(api.repo_info(hub.repo_id, repo_type=kind).private)
+    access.refuse_public(hub, is_private)
+    if is_private and not hub.private:
+        console.warn(f"{hub.repo_id} is there already, and stays private: who sees it is changed in its settings")
     if hub.revision and hub.revision != "main":
         api.create_branch(hub.repo_id, branch=hub.revision, exist_ok=True, repo_type=kind)

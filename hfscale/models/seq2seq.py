@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+_TOKEN_IDS = (
+    *("decoder_start_token_id", "eos_token_id", "pad_token_id", "bos_token_id"),
+    *("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids"),
+)
 _HIDDEN_SIZE, _NUM_LAYERS, _HEAD_SIZE, _DROPOUT = 256, 3, 64, 0.1
 
 
@@ -76,6 +80,7 @@ def load_seq2seq_model(
     else:
         model, new = _of_shape(settings, tokenizer, data, options, empty), set[str]()
     kind = settings.name or f"new {settings.type or 'marian'}"
+    _refuse_strange_ends(model, tokenizer, kind)
     console.say(f"model      {kind}, {model.num_parameters():,} parameters")
     _refuse_misfits(model, tokenizer, data, kind)
     if lora is not None:
@@ -86,10 +91,20 @@ def load_seq2seq_model(
 
 
 def write_as(model: Any, generation: GenerationSettings, max_length: int) -> None:
-    """Let `generate` write as the settings say, up to so many tokens; the saved model does, too."""
-    config = model.generation_config
-    config.num_beams, config.length_penalty = generation.num_beams, generation.length_penalty
-    config.max_length = max_length + 1  # the start token counts
+    """Let `generate` write as the settings say, up to so many tokens, and in no other way that a base was made for (a
+    least length, say, or no repeated words); the saved model does, too."""
+    from transformers import GenerationConfig
+
+    base, before = model.config, model.generation_config
+    ids = {name: getattr(before, name, None) or getattr(base, name, None) for name in _TOKEN_IDS}
+    model.generation_config = GenerationConfig(
+        **{**ids, **{name: getattr(base, name, None) for name in _TOKEN_IDS if ids[name] is None}},
+        num_beams=generation.num_beams,
+        length_penalty=generation.length_penalty,
+        max_length=max_length + 1,  # the start token counts
+    )
+    if hasattr(model, "get_base_model"):  # an adapter's wrapper hands the question on
+        model.get_base_model().generation_config = model.generation_config
 
 
 def saved_seq2seq_model(folder: Path, trust_remote_code: bool, base: ModelSettings | None = None) -> LanguageModel:
@@ -99,7 +114,7 @@ def saved_seq2seq_model(folder: Path, trust_remote_code: bool, base: ModelSettin
     Raises:
         ModelError: where the folder doesn't hold one.
     """
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
     with plain_words(f"model {folder}", "give a run folder or a model folder", "--trust_remote_code"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -107,6 +122,8 @@ def saved_seq2seq_model(folder: Path, trust_remote_code: bool, base: ModelSettin
         if is_adapter(folder):
             bits = noted_quantization(config)
             model = adapted_model(folder, config, AutoModelForSeq2SeqLM, base or base_of(folder), bits)
+            if (folder / "generation_config.json").is_file():
+                model.get_base_model().generation_config = GenerationConfig.from_pretrained(folder)
             return LanguageModel(model, tokenizer)
         model, info = AutoModelForSeq2SeqLM.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
@@ -137,12 +154,17 @@ def _of_shape(
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
-        **_SHAPES[kind](hidden, layers, heads, inner, dropout, max(data.max_length, data.target_length), tokenizer),
+        **_SHAPES[kind](hidden, layers, heads, inner, dropout, _positions(data), tokenizer),
     )
     with plain_words(f"a new {kind}", "choose another --model shape"):
         if empty:
             return empty_model(lambda: AutoModelForSeq2SeqLM.from_config(config, **options))
         return AutoModelForSeq2SeqLM.from_config(config, **options)
+
+
+def _positions(data: TextPairSettings) -> int:
+    """As many as the longer side has tokens; batches on a GPU are padded to a multiple of 8."""
+    return -(-max(data.max_length, data.target_length) // 8) * 8
 
 
 def _t5(hidden: int, layers: int, heads: int, inner: int, dropout: float, length: int, tokenizer: Any) -> Any:
@@ -186,6 +208,16 @@ def _marian(hidden: int, layers: int, heads: int, inner: int, dropout: float, le
 
 
 _SHAPES: dict[str, Callable[..., dict[str, Any]]] = {"marian": _marian, "t5": _t5, "bart": _bart}
+
+
+def _refuse_strange_ends(model: Any, tokenizer: Any, name: str) -> None:
+    """What is written begins with the model's start token, and has to end with the tokenizer's."""
+    config = model.config
+    if config.decoder_start_token_id is None or config.pad_token_id is None:
+        raise ModelError(f"{name} does not say with which token a text to write starts, or which one is padding")
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if tokenizer.eos_token_id not in ends or tokenizer.pad_token_id != config.pad_token_id:
+        raise ModelError(f"the tokenizer has another end or padding token than {name}; leave out --tokenizer.name")
 
 
 def _refuse_misfits(model: Any, tokenizer: Any, data: TextPairSettings, name: str) -> None:

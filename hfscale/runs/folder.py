@@ -117,7 +117,7 @@ def _claim(config: Any) -> Run:
     begun = (folder / "config.yaml").is_file()
     if done := finished(folder):
         refuse_another_run(settings, saved_settings(folder), folder)
-        pushing = f"; `hfscale push {folder}` uploads what the Hub misses of it" if config.hub else ""
+        pushing = f"; `hfscale push {folder} --repo {config.hub.repo_id}` uploads it" if config.hub else ""
         raise AlreadyDone(f"done       {folder} holds this run already, {done}{pushing}")
     checkpoint, broken = newest_valid(folder)
     for path, reason in broken.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from hfscale.schemas.checks import require
@@ -22,7 +23,7 @@ class HubSettings:
     license: str | None = None
     """Identifier of the license that the model card names, as in `apache-2.0`."""
     language: str | None = None
-    """Language of the texts that the model card names, as in `en`."""
+    """Language of the texts that the model card names, as in `en`, or several, as in `en,de`."""
     every_checkpoint: bool = False
     """Also push each best model so far, in the background of the training."""
 
@@ -35,6 +36,11 @@ class HubSettings:
             self.revision is None or not self.pull_request,
             "--hub.revision has no effect with --hub.pull_request true, which has a branch of its own; leave one out",
         )
+        for language in self.language.split(",") if self.language else ():
+            require(
+                re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)*", language) is not None,
+                f"--hub.language {language} is no code of a language, as en is; several are given as en,de",
+            )
         parts = self.repo_id.split("/")
         require(
             len(parts) == 2 and all(parts),

@@ -112,6 +112,11 @@ def check_seq2seq(
         generation.eval_examples > 0 or metric not in SEQ2SEQ_METRICS[task],
         f"--train.best_metric {metric} is not measured when --generation.eval_examples is 0",
     )
+    validated = data.validation is not None or data.validation_fraction != 0
+    require(
+        validated or generation.eval_examples == GenerationSettings().eval_examples,
+        "--generation.eval_examples has no effect when --data.validation_fraction is 0; leave it out",
+    )
     held_out = data.validation is not None or data.validation_fraction != 0 or data.test is not None
     require(
         held_out or generation == GenerationSettings(),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from hfscale.schemas.checks import require
+from hfscale.schemas.hub import HubSettings
 
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 
@@ -96,10 +97,7 @@ NEUTRAL = frozenset(
         "model.trust_remote_code",
         *(
             "hub",
-            *(
-                f"hub.{name}"
-                for name in ("repo_id", "private", "revision", "pull_request", "license", "every_checkpoint")
-            ),
+            *(f"hub.{each.name}" for each in fields(HubSettings)),
         ),
         *(f"samples.{name}" for name in ("prompts", "max_new_tokens", "temperature")),
         *(

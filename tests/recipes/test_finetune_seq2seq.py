@@ -69,7 +69,7 @@ def test_predict_writes_what_transformers_writes(trained: Path) -> None:
     printed = (trained / "printed").read_text()
     command = next(line for line in printed.splitlines() if line.startswith("try it")).split(maxsplit=2)[2]
     assert command.startswith("hfscale predict")
-    rows = write_csv(trained / "new.csv", [{"source": "one two ten"}, {"source": "six"}, {"source": "four four"}])
+    rows = write_csv(trained / "new.csv", [{"en": "one two ten"}, {"en": "six"}, {"en": "four four"}])
     finished = run("-m", "hfscale", "predict", trained / "run", "--file", rows, "--batch_size", 2)
     assert finished.returncode == 0, finished.stderr
     outputs = [json.loads(line) for line in finished.stdout.splitlines()]
@@ -116,7 +116,8 @@ def test_an_adapter_learns_summaries_by_rouge(trained: Path) -> None:
     assert list(result(folder)["metrics"]) == ["rouge1", "rouge2", "rougeL", "loss", "perplexity"]
     assert (folder / "model" / "adapter_model.safetensors").is_file()
     card = (folder / "model" / "README.md").read_text()
-    assert "library_name: peft" in card and "'say: ' + TEXT" in card
+    assert "library_name: peft" in card and "'say: ' + \"your text\"" in card
+    assert "GenerationConfig.from_pretrained" in card
 
 
 def test_metrics_of_known_texts() -> None:

@@ -43,7 +43,7 @@ def said_by_card(folder: Path, **put: str) -> str:
     """What the lines under "Use" print, with some of their words replaced."""
     card = (folder / "README.md").read_text()
     assert card.count("## Use") == 1 and "library_name: onnx" in card
-    return printed_by(card, PATH=str(folder), **put)
+    return printed_by(card, PATH_OR_HUB_ID=str(folder), **put)
 
 
 @pytest.mark.slow

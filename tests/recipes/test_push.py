@@ -34,9 +34,7 @@ def test_what_goes_up_and_what_stays(hub: LoopbackHub, run_folder: Path) -> None
     files = hub.files("alice/reviews")
     card = files.pop("README.md").decode()
     assert "alice/reviews" in card and "PATH_OR_HUB_ID" not in card  # the rest goes up as it is
-    assert {name: files[name] for name in files if name in model_of(run_folder)} == {
-        name: content for name, content in model_of(run_folder).items() if name != "README.md"
-    }
+    assert {name: files[name] for name in model_of(run_folder)} == model_of(run_folder)
     assert set(files) - set(model_of(run_folder)) == {
         "config.yaml",
         "result.json",
@@ -140,3 +138,15 @@ def test_what_failed_is_finished_by_the_same_command(hub: LoopbackHub, run_folde
     assert stored + sent_again == weights and sent_again in ((0,) if path == "/commit/" else (weights,))
     after = contents(run_folder)
     assert json.loads(after.pop("push.json"))["complete"] and after == before
+
+
+def test_weights_of_another_model_are_not_left_beside(hub: LoopbackHub, run_folder: Path) -> None:
+    """An adapter's would be loaded with a merged model, on top of what they are in already."""
+    pushed(hub, run_folder, "--repo", "alice/reviews")
+    there = hub.repos["alice/reviews"].branches["main"]
+    there |= {"adapter_config.json": b"{}", "adapter_model.safetensors": b"old", "notes.md": b"kept"}
+    (run_folder / "model" / "config.json").write_text(json.dumps({"changed": True}))
+    pushed(hub, run_folder)
+    names = set(hub.files("alice/reviews"))
+    assert not {"adapter_config.json", "adapter_model.safetensors"} & names
+    assert {"notes.md", "model.safetensors"} <= names

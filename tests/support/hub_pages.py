@@ -219,6 +219,8 @@ class Request(BaseHTTPRequestHandler):
                 if value["oid"] not in repo.stored:
                     raise Refusal(400, f"{value['path']} is not stored")
                 files[value["path"]] = repo.stored[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
         repo.commits, repo.pulls = repo.commits + 1, repo.pulls + opens
         repo.branches[f"refs/pr/{repo.pulls}" if opens else revision] = files
         answer = {"commitUrl": f"{self.hub.endpoint}/{name}/commit/{_sha(repo)}", "commitOid": _sha(repo)}

@@ -28,4 +28,5 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def model_of(run_folder: Path) -> dict[str, bytes]:
-    return contents(run_folder / "model")
+    """Without the card, which goes up under the repository's name."""
+    return {name: content for name, content in contents(run_folder / "model").items() if name != "README.md"}

@@ -22,6 +22,7 @@ from hfscale.schemas import (
     MaskedModelSettings,
     ModelSettings,
     PairSettings,
+    Seq2SeqModelSettings,
 )
 
 _LONGEST = 4096
@@ -144,6 +145,10 @@ def _config_class(recipe: Path) -> Any:
 def _language_model(config: Any) -> Workload:
     settings, length = config.model, config.data.max_length
     causal = isinstance(settings, CausalModelSettings)
+    if isinstance(settings, Seq2SeqModelSettings):
+        raise SettingsError(
+            "hfscale plan knows no encoder-decoders yet; plan a model of one stack and about their size"
+        )
     assert causal or isinstance(settings, MaskedModelSettings)
     if settings.name:
         model_config = _read_config(settings.name, settings.trust_remote_code, settings.revision)

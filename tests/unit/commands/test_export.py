@@ -165,7 +165,7 @@ def test_a_language_model_as_onnx(kind: str, tiny_model: Path, tmp_path: Path, c
     masked = {"your text with MASK, the tokenizer's mask token": "the film was [MASK]"}
     text = masked if kind == "bert" else {"your text": "the film was"}
     folder = run / "model-onnx"
-    said = printed_by(onnx_usage("masked" if kind == "bert" else "causal"), PATH=str(folder), **text)
+    said = printed_by(onnx_usage("masked" if kind == "bert" else "causal"), PATH_OR_HUB_ID=str(folder), **text)
     model = (AutoModelForMaskedLM if kind == "bert" else AutoModelForCausalLM).from_pretrained(run / "model")
     tokenizer: Any = AutoTokenizer.from_pretrained(run / "model")
     with torch.no_grad():

@@ -153,3 +153,13 @@ def test_batches_hold_both_sides_padded_each_to_its_own_width(tmp_path: Path) ->
     assert sorted(seen) == list(range(len(encoded)))
     held = [row for batch in EvalBatches(encoded, batch_size=16, **shared) for row in batch.indices]
     assert sorted(held) == list(range(len(encoded)))
+
+
+def test_one_column_for_both_sides_and_tables_in_braces_are_refused(tmp_path: Path) -> None:
+    parallel = write_parallel(tmp_path, ROWS)
+    with pytest.raises(DataError, match="are both fr; name both columns"):
+        load_text_pairs(settings(parallel, source="fr"))
+    for name in ("a", "b"):
+        write_csv(tmp_path / f"{name}.csv", ROWS)
+    with pytest.raises(DataError, match=r"a\.csv is a table; name one"):
+        load_text_pairs(settings(tmp_path / "{a,b}.csv"))

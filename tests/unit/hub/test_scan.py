@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from hfscale.errors import HubError
-from hfscale.hub.contents import Published, without_places
-from hfscale.hub.scan import refuse_private
+from hfscale.hub.contents import Published, data_files, without_places
+from hfscale.hub.scan import refuse_private, refuse_secrets
+from hfscale.schemas import HubSettings
+from tests.support.hub import TOKEN
 
 SECRETS = [
     "hf_" + "aB1" * 12,
@@ -94,3 +97,29 @@ def test_places_become_names() -> None:
     }
     assert without_places("C:\\Users\\" + "me\\rows.csv") == "rows.csv"
     assert without_places("/") == "/" and without_places("builtin:tickets") == "builtin:tickets"
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "LICENSE", "notes.txt", "more.csv.gz"])
+def test_no_secret_goes_up_with_data(tmp_path: Path, name: str) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,b\nc,d\n")
+    text = f"a,b\nsee {TOKEN},d\n".encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    files = [Published(path.name, path) for path in sorted(tmp_path.iterdir())]
+    with pytest.raises(HubError, match=f"{name}, line 2: a Hugging Face token"):
+        refuse_secrets(files)
+    card = Published("README.md", tmp_path / "train.csv", f"values: {TOKEN}".encode())
+    with pytest.raises(HubError, match="a Hugging Face token"):
+        refuse_secrets([card])
+
+
+def test_what_is_no_data_does_not_go_up_with_it(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,b\nc,d\n")
+    hub = HubSettings(repo_id="alice/mails", license="mit")
+    (tmp_path / "LICENSE").write_text("Do as you like.")
+    (tmp_path / "README.md").write_text("# Mine\n")
+    found = {file.name: file for file in data_files(tmp_path, hub)}
+    assert set(found) == {"train.csv", "LICENSE", "README.md"}
+    assert found["README.md"].content == b"---\nlicense: mit\n---\n# Mine\n"
+    (tmp_path / "id_rsa.pem").write_text("key")
+    with pytest.raises(HubError, match=r"id_rsa\.pem is neither data nor a text about it"):
+        data_files(tmp_path, hub)

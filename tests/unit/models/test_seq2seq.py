@@ -131,3 +131,43 @@ def test_shapes_and_lengths_that_can_not_be(tokenizer: Any, tmp_path: Path) -> N
     longer = TextPairSettings(train="x", max_length=16, max_target_length=20)
     with pytest.raises(ModelError, match=r"--data.max_target_length 20 is more than the 16 positions"):
         load_seq2seq_model(Seq2SeqModelSettings(name=str(tmp_path / "model")), tokenizer, longer, 0)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_base_made_to_write_otherwise_writes_as_it_is_told(tokenizer: Any, tmp_path: Path, lora: bool) -> None:
+    """As BART for summaries comes: beams that end early, a least length, no repeated words."""
+    from transformers import GenerationConfig
+
+    from hfscale.models import write_as
+    from hfscale.schemas import GenerationSettings, ModelSettings
+
+    if lora:
+        pytest.importorskip("peft", reason="needs the extra `peft`")
+    save_language_model(new("bart", tokenizer), tmp_path / "base")
+    before = GenerationConfig.from_pretrained(tmp_path / "base")
+    before.update(num_beams=4, early_stopping=True, min_length=9, no_repeat_ngram_size=3, max_length=142)
+    before.save_pretrained(tmp_path / "base")
+    adapter = LoraSettings(r=4) if lora else None
+    made = load_seq2seq_model(Seq2SeqModelSettings(name=str(tmp_path / "base")), tokenizer, DATA, 0, adapter)
+    write_as(made.model, GenerationSettings(num_beams=1), 12)
+    save_language_model(made, tmp_path / "model")
+    base = ModelSettings(name=str(tmp_path / "base")) if lora else None
+    again: Any = saved_seq2seq_model(tmp_path / "model", False, base).model
+    config = (again.get_base_model() if lora else again).generation_config
+    assert (config.num_beams, config.max_length, config.decoder_start_token_id) == (1, 13, tokenizer.eos_token_id)
+    assert not config.min_length and not config.no_repeat_ngram_size and not config.early_stopping
+
+
+def test_positions_reach_to_what_a_gpu_pads_to(tokenizer: Any) -> None:
+    length = TextPairSettings(train="x", max_length=12)
+    made: Any = load_seq2seq_model(Seq2SeqModelSettings(type="bart", **SHAPE), tokenizer, length, 0).model
+    assert made.config.max_position_embeddings == 16
+
+
+def test_other_ends_than_the_models_are_refused(tokenizer: Any, tmp_path: Path) -> None:
+    made = new("marian", tokenizer)
+    made.model.config.eos_token_id = 1
+    save_language_model(made, tmp_path / "model")
+    with pytest.raises(ModelError, match="another end or padding token than"):
+        load_seq2seq_model(Seq2SeqModelSettings(name=str(tmp_path / "model")), tokenizer, DATA, 0)
