@@ -72,7 +72,8 @@ def split_rows(settings: SourceSettings, kind: RowKind) -> Conversations:
         DataError: as `load_conversations`.
     """
     sources = [find_source(name) for name in (settings.train, settings.validation) if name]
-    refuse_idle(settings, sources)
+    tested = getattr(settings, "test", None)
+    refuse_idle(settings, [*sources, *([find_source(tested)] if tested else [])])
     table, *others = (table_of(each, settings, kind) for each in sources)
     if others:
         train, validation = table, others[0]

@@ -98,6 +98,7 @@ def write_texts(
         num_beams: 1 takes the likeliest token each time.
     """
     model.eval()
+    _gather_for_generation(model)
     written: list[tuple[int, str]] = []
     with torch.no_grad():
         for batch in batches:
@@ -112,6 +113,14 @@ def write_texts(
     everything = sorted(gather_object(written))
     assert [row for row, _ in everything] == list(range(batches.num_examples)), "an example was left out"
     return [text for _, text in everything]
+
+
+def _gather_for_generation(model: Any) -> None:
+    """Under FSDP2 the encoder is called by itself, past the model's own forward, which is what gathers weights."""
+    from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+
+    if isinstance(model, FSDPModule) and "generate" not in vars(model):
+        register_fsdp_forward_method(model, "generate")  # type: ignore[arg-type]
 
 
 def score_texts(task: Seq2SeqTask, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:

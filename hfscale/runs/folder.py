@@ -114,10 +114,11 @@ def _claim(config: Any) -> Run:
     _acquire(folder)
     clear_leftovers(folder)
     clear_leftovers(folder / "checkpoints")
+    hub: HubSettings | None = getattr(config, "hub", None)  # not every training is a recipe's
     begun = (folder / "config.yaml").is_file()
     if done := finished(folder):
         refuse_another_run(settings, saved_settings(folder), folder)
-        pushing = f"; `hfscale push {folder} --repo {config.hub.repo_id}` uploads it" if config.hub else ""
+        pushing = f"; `hfscale push {folder} --repo {hub.repo_id}` uploads it" if hub else ""
         raise AlreadyDone(f"done       {folder} holds this run already, {done}{pushing}")
     checkpoint, broken = newest_valid(folder)
     for path, reason in broken.items():
@@ -134,8 +135,8 @@ def _claim(config: Any) -> Run:
         changes = allowed_changes(settings, checkpoint.state()["settings"], checkpoint.folder, train)
     elif begun:
         console.say(f"restarted  from the beginning: {folder} holds no {'valid ' if broken else ''}checkpoint")
-    if config.hub is not None:
-        _ask_hub(config.hub, goes_on=checkpoint is not None)
+    if hub is not None:
+        _ask_hub(hub, goes_on=checkpoint is not None)
     return Run(folder, settings, checkpoint, changes)
 
 

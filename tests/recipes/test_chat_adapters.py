@@ -80,7 +80,7 @@ def test_merged_it_is_a_model_to_ask(tmp_path: Path, capsys: Any) -> None:
     assert f"hfscale export {tmp_path}/run --merge && python -c" in trained.stdout
     capsys.readouterr()
     main(["export", str(tmp_path / "run"), "--merge", "--examples", "5", "--batch_size", "2"])
-    assert "(4 validation sequences of rows.json)" in capsys.readouterr().out
+    assert "5 validation sequences of rows.json" in capsys.readouterr().out
     merged = tmp_path / "run" / "model-merged"
     assert '[{"role": "system", "content": "Be short."}, {"role"' in (merged / "README.md").read_text()
     ends = json.loads((merged / "generation_config.json").read_text())["eos_token_id"]
