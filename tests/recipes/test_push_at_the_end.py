@@ -40,7 +40,7 @@ def test_pushed_when_all_else_is_done(hub: LoopbackHub, words: list[Any], tmp_pa
     assert hub.files("alice/reviews")["model.safetensors"] == model_of(tmp_path / "run")["model.safetensors"]
     assert b"license: mit" in hub.files("alice/reviews")["README.md"]
     again = started(hub, words).wait()  # what is done is done, and says how to push what has changed since
-    assert again.returncode == 0 and f"`hfscale push {tmp_path}/run`" in again.stdout
+    assert again.returncode == 0 and f"`hfscale push {tmp_path}/run --repo alice/reviews`" in again.stdout
 
 
 REFUSED = {

@@ -27,7 +27,7 @@ PLANTED = {
     "the token that is in use": ("notes.txt", f"\n{TOKEN}\n", "the value of $HF_TOKEN"),
     "a table in the run folder": ("rows.csv", "text,label\nfine,good\n", "data or a pickle"),
     "a table in the model folder": ("model/rows.csv", "text,label\nfine,good\n", "no file of a model"),
-    "a pickle in the model folder": ("model/optimizer.pt", "0", "no file of a model"),
+    "a pickle in the model folder": ("model/optimizer.pt", "pickled-weights", "no file of a model"),
 }
 
 
