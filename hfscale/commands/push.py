@@ -46,6 +46,8 @@ def _push(settings: argparse.Namespace) -> None:
         both = ", not both" if settings.dataset else ""
         raise SettingsError(f"what shall be pushed? Give a run folder, or --dataset PATH{both}")
     run: Path | None = settings.run_folder
+    if run is not None and not run.is_dir():
+        raise SettingsError(f"no such folder: {run}")
     wanted = _wanted(settings, hub.remembered(run) if run else None)
     try:
         pushed = hub.push(run, wanted) if run else hub.push_dataset(settings.dataset, wanted)

@@ -70,8 +70,12 @@ def compared(choice: Choice, full: Measured) -> Choice:
 
 
 def good_enough(choices: list[Choice], tolerance: float) -> list[Choice]:
-    """Those that cost no more than so many points."""
-    return [each for each in choices if each.points is not None and each.points >= -tolerance - 1e-9]
+    """Those that cost no more than so many points, the full model at least."""
+    return [
+        each
+        for number, each in enumerate(choices)
+        if not number or (each.points is not None and each.points >= -tolerance - 1e-9)
+    ]
 
 
 def smallest(choices: list[Choice]) -> Choice:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from hfscale.compression.measuring import Job, Measured, serve
+from hfscale.errors import ModelError
 
 _LATENCY_SECONDS, _FEWEST_SINGLES = 60.0, 20
 _PATIENCE_SECONDS = 10.0
@@ -37,6 +38,7 @@ class Worker:
         context: Any = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
         if context.get_start_method() == "forkserver":  # imports once for all; CUDA would not survive the fork
             context.set_forkserver_preload(["hfscale.compression.measuring"])
+        self._folder = job.folder
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, job), daemon=True)
         self._process.start()
@@ -66,9 +68,20 @@ class Worker:
             return f"its process ended with {self._process.exitcode}; is there memory enough?"
 
     def seconds(self, which: str, number: int) -> float:
-        """Of a forward pass with `one` example or `many`."""
-        self._connection.send((which, number))
-        return self._connection.recv()
+        """Of a forward pass with `one` example or `many`.
+
+        Raises:
+            ModelError: where the process has ended, for lack of memory perhaps.
+        """
+        try:
+            self._connection.send((which, number))
+            return self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise ModelError(
+                f"the process of {self._folder} ended with {self._process.exitcode} while it was timed; is there "
+                "memory enough? Take fewer with --sparsity and --also"
+            ) from None
 
 
 def time_all(workers: list[Worker], measured: list[Measured]) -> list[Timed]:

@@ -12,10 +12,13 @@ from tests.support.chat import CHATML, questions, write_json, write_tiny_gpt
 from tests.support.commands import ROOT, run
 from tests.support.hub import TOKEN, LoopbackHub
 from tests.support.language import sentences, write_lines
+from tests.support.pairs import pairs as translations
+from tests.support.pairs import write_parallel
 from tests.support.tiny import reviews, write_csv, write_tiny_bert
 from tests.support.warm import WarmRun
 
 pytest.importorskip("peft", reason="needs the extra `peft`")
+pytest.importorskip("sacrebleu", reason="needs the extra `seq2seq`")
 pytestmark = pytest.mark.slow
 LOADER = ROOT / "tests" / "support" / "load_models.py"
 PIPELINE = (
@@ -37,6 +40,7 @@ def commands(folder: Path) -> dict[str, tuple[str, str | None, list[Any]]]:
     )
     classify = ["finetune_bert", "--data.train", rows, "--baselines", "false", "--model.name"]
     pretrained, gpts = [*lines, "--data.max_length", 32, *SMALL], ["--model.name", gpt, "--data.max_length", 64]
+    translate = ["finetune_seq2seq", "--data.train", write_parallel(folder, translations(40)), *SMALL]
     return {
         "classifier": (CLASSIFIER, None, [*classify, bert]),
         "adapter": (CLASSIFIER, str(bert), [*classify, bert, "--lora.r", 4]),
@@ -44,6 +48,7 @@ def commands(folder: Path) -> dict[str, tuple[str, str | None, list[Any]]]:
         "causal": ("AutoModelForCausalLM", None, ["pretrain_gpt", *pretrained, "--samples.max_new_tokens", 2]),
         "chat": ("AutoModelForCausalLM", None, ["finetune_gpt", *gpts, "--data.train", chats]),
         "aligned": ("AutoModelForCausalLM", str(gpt), ["align_gpt", *gpts, "--data.train", pairs]),
+        "translator": ("AutoModelForSeq2SeqLM", None, [*translate, "--data.max_length", 24]),
         "cnn": ("AutoModelForImageClassification", None, ["train_cnn", "--baselines", "false"]),
         "rnn": (CLASSIFIER, None, ["train_rnn", "--data.train", rows, "--baselines", "false"]),
     }

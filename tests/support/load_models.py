@@ -33,6 +33,8 @@ def answer(auto: str, where: str, base: str | None) -> str:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=True)
         given = tokenizer(["a good film", "bad"], padding=True, return_tensors="pt")
         inputs = {name: given[name] for name in ("input_ids", "attention_mask")}
+    if "Seq2Seq" in auto:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
     with torch.no_grad():
         logits = model(**inputs).logits
     return hashlib.sha256(logits.contiguous().numpy().tobytes()).hexdigest()
