@@ -141,8 +141,9 @@ def _look_at_stray(path: Path) -> list[Finding]:
 def _look(path: Path, name: str, content: bytes | None) -> Generator[Finding]:
     if content is None:
         return
-    patterns = {**_SECRETS, **({} if Path(name).name in _VOCABULARY else _PLACES)}
-    known = _secrets_of_this_process()
+    is_vocabulary = Path(name).name in _VOCABULARY
+    patterns = {**_SECRETS, **({} if is_vocabulary else _PLACES)}
+    known = {**_secrets_of_this_process(), **({} if is_vocabulary else _places_of_this_process())}
     for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
         met = [what for what, secret in known.items() if secret in line]
         met += [what for what, pattern in patterns.items() if re.search(pattern, line)]
@@ -156,3 +157,9 @@ def _secrets_of_this_process() -> dict[str, str]:
 
     named = {f"the value of ${name}": value for name, value in os.environ.items() if _SECRET_NAMES.search(name)}
     return {what: value for what, value in {**named, "your token": get_token() or ""}.items() if len(value) >= 8}
+
+
+def _places_of_this_process() -> dict[str, str]:
+    """Where we are, on whatever disk a cluster keeps homes and work."""
+    places = {"the path of your home folder": str(Path.home()), "the path of the working folder": str(Path.cwd())}
+    return {what: place for what, place in places.items() if place.count("/") + place.count("\\") > 1}

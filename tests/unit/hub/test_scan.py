@@ -123,3 +123,13 @@ def test_what_is_no_data_does_not_go_up_with_it(tmp_path: Path) -> None:
     (tmp_path / "id_rsa.pem").write_text("key")
     with pytest.raises(HubError, match=r"id_rsa\.pem is neither data nor a text about it"):
         data_files(tmp_path, hub)
+
+
+def test_the_places_of_this_process_are_known_wherever_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/pscratch/sd/a/alice")
+    path = tmp_path / "config.json"
+    path.write_text('{"_name_or_path": "/pscratch/sd/a/alice/bert"}')
+    with pytest.raises(HubError, match=r"config\.json, line 1: the path of your home folder"):
+        refuse_private(tmp_path, [Published("config.json", path)])
