@@ -246,6 +246,11 @@ def _explain(message: str, schema: type, args: list[str], files: dict[str, dict[
     got = re.findall(r"(?:Got value|Given value): (.*)", message)
     nested = re.search(r"NestedArg\(key='([^']+)', val='(.*)'\)", message)  # a flag of an optional block
     value = nested[2] if nested else got[-1] if got else ""
+    block = _block_of(known[key])
+    needed = [each.name for each in dataclasses.fields(block) if each.default is dataclasses.MISSING] if block else []
+    missing = next((name for name in needed if f"{name}=None" in value), None)
+    if missing:
+        return f"{key}.{missing} is missing, without which --{key} has no effect; give --{key}.{missing}"
     return f"{_where(key, args, files)}{key} must be {_describe(known[key])}, got {value}"
 
 

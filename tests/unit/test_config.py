@@ -11,7 +11,7 @@ import pytest
 
 from hfscale.config import parse_config, run, save_config
 from hfscale.errors import SettingsError
-from hfscale.schemas import DataSettings, OptimSettings, TrainSettings
+from hfscale.schemas import DataSettings, HubSettings, OptimSettings, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +143,15 @@ def test_a_typo_is_told_the_near_name(tmp_path: Path, key: str, near: str) -> No
 
 def test_a_key_near_to_nothing_is_told_its_siblings() -> None:
     assert "extra has rank, alpha" in refusal("--extra.zzzz", "1")
+
+
+def test_an_optional_block_without_what_it_needs_is_told_so() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Publishing(Config):
+        hub: HubSettings | None = None
+
+    with pytest.raises(SettingsError, match=r"^hub\.repo_id is missing, without which --hub has no effect"):
+        parse_config(Publishing, ["--hub.license", "mit"])
 
 
 def test_a_flag_is_not_completed() -> None:
