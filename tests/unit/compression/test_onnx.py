@@ -67,7 +67,7 @@ def test_a_bert_reads_all_its_inputs(tiny_model: Path, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     with torch.no_grad():
         logits = model(**tokenizer("a bad film", return_tensors="pt")).logits[0]
-    put = {"PATH": str(tmp_path), "your text": "a bad film"}
+    put = {"PATH_OR_HUB_ID": str(tmp_path), "your text": "a bad film"}
     assert printed_by(onnx_usage("single_label_classification"), **put) == f"LABEL_{logits.argmax()}"
     several = [f"LABEL_{number}" for number, logit in enumerate(logits) if logit > 0]
     assert ast.literal_eval(printed_by(onnx_usage("multi_label_classification"), **put)) == several
