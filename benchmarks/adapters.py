@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,6 @@ def train(args: argparse.Namespace, rows: Path, way: str, seed: int) -> dict[str
 
 
 def main() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     args = parse_arguments()
     args.folder = args.folder.resolve()
     args.folder.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ def longest_first(lengths: np.ndarray) -> np.ndarray:
 
     Of (rows, 2) by the first length, two neighbouring ones together, and among these by the second, falling and rising
     by turns: where one group ends, the next begins with rows of similar lengths. On translations of captions that
-    leaves 6% of padding in batches of 32, where the first length alone leaves 15%.
+    leaves 7% of padding in batches of 32, where the first length alone leaves 18%.
     """
     if lengths.ndim == 1:
         return np.argsort(-lengths, kind="stable")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from hfscale.batch import Batch
     from hfscale.data import PackedSequences
+    from hfscale.training.losses import LossFn
 
 
 def score_language_model(
@@ -33,25 +34,38 @@ def score_language_model(
     model they are the loss at masked tokens, times the number of tokens: they compare for one share of masks and one
     tokenizer, which may have dropped case and spaces.
     """
-    sums: Any = torch.from_numpy(language_losses(accelerator, model, batches, tokens_per_byte).sums.sum(axis=0))
-    total: Any = accelerator.reduce(sums.to(accelerator.device), reduction="sum")
-    return Losses(total[None].cpu().numpy(), tokens_per_byte).metrics()
+    loss = mean_loss(accelerator, batch_losses(accelerator, model, batches, language_model_loss))
+    return language_metrics(loss, tokens_per_byte)
 
 
 def language_losses(
     accelerator: Accelerator, model: torch.nn.Module, batches: Iterable[Batch], tokens_per_byte: float
 ) -> Losses:
     """This process's losses, batch by batch; leaves the model in eval mode."""
+    return Losses(batch_losses(accelerator, model, batches, language_model_loss), tokens_per_byte)
+
+
+def mean_loss(accelerator: Accelerator, losses: np.ndarray) -> float:
+    """Per target, of all processes' (batches, 2) `batch_losses`."""
+    sums: Any = torch.from_numpy(losses.sum(axis=0)).to(accelerator.device)
+    loss, num_targets = accelerator.reduce(sums, reduction="sum").tolist()  # type: ignore[union-attr]
+    return loss / max(1.0, num_targets)
+
+
+def batch_losses(
+    accelerator: Accelerator, model: torch.nn.Module, batches: Iterable[Batch], loss_fn: LossFn
+) -> np.ndarray:
+    """(batches, 2) sums of this process's losses with their numbers of targets; leaves the model in eval mode."""
     model.eval()
     sums = []
     with torch.no_grad():
         for batch in batches:
             inputs: Any = send_to_device(batch.inputs, accelerator.device)
-            loss, num_targets = language_model_loss(model, inputs)
+            loss, num_targets = loss_fn(model, inputs)
             interruption.check(accelerator)
             if batch.num_examples:
                 sums.append((float(loss.double()), float(num_targets)))
-    return Losses(np.array(sums, dtype=np.float64).reshape(-1, 2), tokens_per_byte)
+    return np.array(sums, dtype=np.float64).reshape(-1, 2)
 
 
 def unigram_baseline(train: PackedSequences, held_out: PackedSequences) -> dict[str, float]:

@@ -68,8 +68,12 @@ class Losses(NamedTuple):
 
 def language_metrics(loss: float, tokens_per_byte: float) -> dict[str, float]:
     """Of the mean loss per target, in nats."""
-    perplexity = math.exp(loss) if loss < 700 else math.inf
-    return {"bits_per_byte": loss * tokens_per_byte / math.log(2), "perplexity": perplexity, "loss": loss}
+    return {"bits_per_byte": loss * tokens_per_byte / math.log(2), "perplexity": perplexity_of(loss), "loss": loss}
+
+
+def perplexity_of(loss: float) -> float:
+    """Of the mean loss per target, in nats."""
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 def resampled(outcome: Answers | Losses, metric: str) -> np.ndarray:

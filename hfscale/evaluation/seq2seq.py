@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from accelerate.utils import gather_object, send_to_device
 
 from hfscale import console, interruption
 from hfscale.errors import MissingExtraError
+from hfscale.evaluation.language import batch_losses, mean_loss
+from hfscale.evaluation.outcomes import perplexity_of
 from hfscale.schemas import GenerationSettings, Seq2SeqTask
 from hfscale.training.seq2seq_loss import seq2seq_loss
 
@@ -68,19 +69,8 @@ def score_targets(accelerator: Accelerator, model: torch.nn.Module, batches: Hel
     Args:
         config: transformers' of the model.
     """
-    model.eval()
-    loss_fn = seq2seq_loss(config)
-    sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-    with torch.no_grad():
-        for batch in batches:
-            inputs: Any = send_to_device(batch.inputs, accelerator.device)
-            loss, num_targets = loss_fn(model, inputs)
-            interruption.check(accelerator)
-            if batch.num_examples:
-                sums += torch.stack([loss.double(), torch.tensor(float(num_targets), device=sums.device).double()])
-    total: Any = accelerator.reduce(sums, reduction="sum")
-    loss = float(total[0] / total[1].clamp(min=1))
-    return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+    loss = mean_loss(accelerator, batch_losses(accelerator, model, batches, seq2seq_loss(config)))
+    return {"loss": loss, "perplexity": perplexity_of(loss)}
 
 
 def write_texts(

@@ -96,10 +96,10 @@ def data_files(source: Path, hub: HubSettings) -> list[Published]:
     stray = next((file.path for file in found if not _is_data(file.path)), None)
     if stray is not None:
         raise HubError(f"{stray} is neither data nor a text about it, and so not for the Hub; move it out of {source}")
-    own = folder / CARD
-    if source.is_dir() and own.is_file():
-        card = _named(own.read_text(encoding="utf-8"), hub, own)
-    return [*found, Published(CARD, own if own in folder.iterdir() else source, card.encode())]
+    own = source / CARD
+    if not own.is_file():
+        return [*found, Published(CARD, source, card.encode())]
+    return [*found, Published(CARD, own, _named(own.read_text(encoding="utf-8"), hub, own).encode())]
 
 
 def _is_data(path: Path) -> bool:

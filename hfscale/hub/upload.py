@@ -178,8 +178,11 @@ def _upload(
 def _left_behind(api: Any, hub: HubSettings, files: Sequence[Published], pull_request: str | None) -> list[str]:
     """Weights that are in the repository and not in this model: beside it they would be loaded with it, or instead."""
     found = api.repo_info(hub.repo_id, revision=pull_request or hub.revision).siblings or []
-    there = {file.rfilename for file in found} - {file.name for file in files}
-    return sorted(name for name in there if any(fnmatch.fnmatch(name, each) for each in WEIGHTS))
+    there = {file.rfilename for file in found if "/" not in file.rfilename} - {file.name for file in files}
+    gone = sorted(name for name in there if any(fnmatch.fnmatch(name, each) for each in WEIGHTS))
+    if gone:
+        console.warn(f"{', '.join(gone)} of another model go from {hub.repo_id}; its earlier commits keep them")
+    return gone
 
 
 def _prepare(api: Any, hub: HubSettings, kind: str) -> None:

@@ -146,7 +146,10 @@ def test_weights_of_another_model_are_not_left_beside(hub: LoopbackHub, run_fold
     there = hub.repos["alice/reviews"].branches["main"]
     there |= {"adapter_config.json": b"{}", "adapter_model.safetensors": b"old", "notes.md": b"kept"}
     (run_folder / "model" / "config.json").write_text(json.dumps({"changed": True}))
-    pushed(hub, run_folder)
+    there["onnx/model.onnx"] = b"of the same model, somebody's own"
+    done = push(hub, run_folder)
+    assert done.returncode == 0
+    assert "adapter_config.json, adapter_model.safetensors of another model go from alice/reviews" in done.stderr
     names = set(hub.files("alice/reviews"))
-    assert not {"adapter_config.json", "adapter_model.safetensors"} & names
+    assert "onnx/model.onnx" in names and not {"adapter_config.json", "adapter_model.safetensors"} & names
     assert {"notes.md", "model.safetensors"} <= names

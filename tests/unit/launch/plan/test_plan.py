@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hfscale.cli import main
+from hfscale.errors import SettingsError
 from hfscale.launch.plan.gpus import GPUS
 from hfscale.launch.plan.sources import recipe_workload
 from hfscale.launch.plan.strategies import Strategy, all_strategies
@@ -188,3 +189,8 @@ def test_a_pair_of_answers_is_a_sequence_of_both(tmp_path: Path) -> None:
     assert pairs.sequence_length == 2 * 48 and pairs.lora is not None
     answers = recipe_workload(ROOT / "recipes" / "finetune_gpt.py", words, "fp32", None)
     assert answers.sequence_length == 48 and answers.lora is None
+
+
+def test_encoder_decoders_are_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match="knows no encoder-decoders yet"):
+        recipe_workload(ROOT / "recipes" / "finetune_seq2seq.py", ["--data.train", "x.csv"], "fp32", None)
