@@ -138,7 +138,9 @@ def _configs(tables: list[_Table]) -> list[dict[str, Any]] | None:
         return None
     if not all(table.at_once for table in tables):
         return None
-    files = [{"split": split, "path": table.name} for split, table in zip(splits, tables, strict=True)]
+    order = list(dict.fromkeys(_SPLITS.values()))  # in which `datasets` will name them, too
+    named = sorted(zip(splits, tables, strict=True), key=lambda pair: order.index(str(pair[0])))
+    files = [{"split": split, "path": table.name} for split, table in named]
     return [{"config_name": "default", "data_files": files}]
 
 

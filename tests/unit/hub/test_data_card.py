@@ -42,7 +42,7 @@ def test_a_folder_of_splits(tmp_path: Path) -> None:
     told = metadata(text)
     assert (told["license"], told["language"], told["size_categories"]) == ("mit", "en", "1K<n<10K")
     assert "task_categories" not in told
-    files = [{"split": "test", "path": "test.jsonl"}, {"split": "train", "path": "train.jsonl"}]
+    files = [{"split": "train", "path": "train.jsonl"}, {"split": "test", "path": "test.jsonl"}]
     assert told["configs"] == [{"config_name": "default", "data_files": files}]
 
     (folder / "README.md").write_text(text)
