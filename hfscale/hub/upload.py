@@ -11,12 +11,14 @@ import fnmatch
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hfscale import access, console
 from hfscale.errors import HubError, SettingsError
 from hfscale.files import write_json
+from hfscale.hub.child import in_child
 from hfscale.hub.contents import RECORD, WEIGHTS, Published, data_files, published_files
 from hfscale.hub.scan import refuse_private, refuse_secrets
 from hfscale.network import quiet_client
@@ -49,8 +51,7 @@ def push(run: Path, hub: HubSettings) -> Pushed:
     record, before = _record_of(run, hub), push_record(run)
     if not (before.get("complete") and before.get("repo_id") != hub.repo_id):  # elsewhere it is, and stays known to be
         write_json(run / RECORD, {**record, "complete": False})
-    with quiet_client():
-        url, pull_request = _trying_again(hub, lambda: _upload(hub, files, record["pull_request_ref"]))
+    url, pull_request = _trying_again(hub, partial(_upload, hub, files, record["pull_request_ref"]))
     ref = pull_request or record["pull_request_ref"]
     write_json(run / RECORD, {**record, "pull_request_ref": ref, "complete": True})
     return Pushed(url, len(files), sum(file.num_bytes for file in files))
@@ -65,8 +66,7 @@ def push_model(folder: Path, hub: HubSettings, message: str) -> None:
     """
     files = published_files(folder, hub)
     refuse_private(folder, files)
-    with quiet_client():
-        _trying_again(hub, lambda: _upload(hub, files, None, message), waits=())
+    _trying_again(hub, partial(_upload, hub, files, None, message), waits=())
 
 
 def remembered(run: Path) -> HubSettings | None:
@@ -107,17 +107,25 @@ def push_record(run: Path) -> dict[str, Any]:
 def _trying_again(hub: HubSettings, act: Callable[[], Any], waits: Sequence[float] | None = None) -> Any:
     """The result of `act`, which is tried once more after each wait as long as that may help."""
     for wait in (*(WAITS if waits is None else waits), None):
-        try:
-            return act()
-        except HubError:
-            raise
-        except Exception as error:
-            problem = access.problem_of(error)
-            if wait is None or not problem.passing:
-                raise HubError(problem.reason) from error
-            console.say(f"hub        {problem.reason}; trying {hub.repo_id} again in {wait:.0f} s")
-            time.sleep(wait)
+        done = in_child(_try, act)
+        if not isinstance(done, access.Problem):
+            return done
+        if wait is None or not done.passing:
+            raise HubError(done.reason)
+        console.say(f"hub        {done.reason}; trying {hub.repo_id} again in {wait:.0f} s")
+        time.sleep(wait)
     raise AssertionError
+
+
+def _try(act: Callable[[], Any]) -> Any:
+    """The result of `act`, or the `Problem` that kept it from one."""
+    try:
+        with quiet_client():
+            return act()
+    except HubError as error:
+        return access.Problem(str(error), False)
+    except Exception as error:
+        return access.problem_of(error)
 
 
 def push_dataset(source: Path, hub: HubSettings) -> Pushed:
@@ -132,8 +140,7 @@ def push_dataset(source: Path, hub: HubSettings) -> Pushed:
     files = data_files(source, hub)
     refuse_secrets(files)
     access.refuse_without_token()
-    with quiet_client():
-        url, _ = _trying_again(hub, lambda: _upload(hub, files, None, kind="dataset"))
+    url, _ = _trying_again(hub, partial(_upload, hub, files, None, kind="dataset"))
     return Pushed(url, len(files), sum(file.num_bytes for file in files))
 
 

@@ -106,14 +106,18 @@ def test_a_push_that_fails_fails_no_run(hub: LoopbackHub, words: list[Any], tmp_
     assert {name: hub.files("alice/reviews")[name] for name in before} == before
 
 
-def test_told_to_stop_while_it_pushes(hub: LoopbackHub, words: list[Any], tmp_path: Path) -> None:
-    hub.fail("POST", "/commit/main", status=500, hold=threading.Event())
+@pytest.mark.parametrize(("method", "path"), [("POST", "/commit/main"), ("PUT", "/")], ids=["commit", "large file"])
+def test_told_to_stop_while_it_pushes(
+    hub: LoopbackHub, words: list[Any], tmp_path: Path, method: str, path: str
+) -> None:
+    """At once, though the Hub keeps it waiting for a minute."""
+    held = hub.fail(method, path, status=500, hold=threading.Event())
     pushing = started(hub, words)
-    while not hub.count("POST", "/api/models/alice/reviews/commit/main"):
+    while held.times:
         time.sleep(0.05)
         assert not pushing.ended()
     os.kill(pushing.pid, signal.SIGTERM)
-    done = pushing.wait()
+    done = pushing.wait(timeout=30)
     assert done.returncode == 0 and result(tmp_path / "run")["complete"]
     assert "not pushed to alice/reviews: it was told to stop" in done.stderr
     before = contents(tmp_path / "run" / "model")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -82,8 +83,12 @@ def test_no_rights_and_no_token(hub: LoopbackHub, run_folder: Path) -> None:
     assert_one_line(push(hub, run_folder, "--repo", "alice/reviews", token="hf_other"), "doesn't take the token")
 
 
-@pytest.mark.parametrize("end", ["killed", pytest.param("gone", marks=pytest.mark.slow)])  # 23 s of the client
+ENDS = {"killed": -signal.SIGKILL, "told to stop": 128 + signal.SIGTERM, "gone": 2}
+
+
+@pytest.mark.parametrize("end", [*list(ENDS)[:2], pytest.param("gone", marks=pytest.mark.slow)])  # 23 s of the client
 def test_ended_in_mid_push(hub: LoopbackHub, run_folder: Path, end: str) -> None:
+    """A signal ends it at once, and what it has started, though the Hub keeps its client waiting for a minute."""
     before, model = contents(run_folder), model_of(run_folder)
     weights = model["model.safetensors"]
     held = threading.Event()
@@ -92,19 +97,21 @@ def test_ended_in_mid_push(hub: LoopbackHub, run_folder: Path, end: str) -> None
     environ = {**os.environ, **hub.environment(TOKEN, run_folder.parent / "cache")}
     words = [sys.executable, "-c", SHORT, "push", str(run_folder), "--repo", "alice/reviews"]
     with subprocess.Popen(words, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as pushing:
+        assert pushing.stderr
         while hub.bytes_stored < len(weights) // 2 + len(before["learning_curve.png"]):
             time.sleep(0.01)
             assert pushing.poll() is None
-        if end == "killed":
-            pushing.kill()
-        else:
+        if end == "gone":
             hub.close()
-        pushing.wait(60)
-        assert pushing.returncode == (-9 if end == "killed" else 2)
-        assert end == "killed" or "the Hub can't be reached" in pushing.stderr.read()  # type: ignore[union-attr]
+        else:
+            pushing.send_signal(signal.SIGKILL if end == "killed" else signal.SIGTERM)
+        pushing.wait(60 if end == "gone" else 30)
+        assert pushing.returncode == ENDS[end]
+        said = pushing.stderr.read()  # its end comes with that of the last process that writes there
+        assert said == {"killed": "", "told to stop": "terminated\n"}.get(end) or "the Hub can't be reached" in said
     held.set()
     assert model_of(run_folder) == model and not json.loads((run_folder / "push.json").read_text())["complete"]
-    if end == "killed":
+    if end != "gone":
         stored = hub.bytes_stored
         pushed(hub, run_folder)
         assert hub.bytes_stored - stored == len(weights)
