@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> None:
     add("--micro_batch_size", type=int, help="sequences per forward pass on one GPU; by default the most that fit")
     add("--precision", choices=("fp32", "bf16"), help="arithmetic of a bare model; bf16 where the GPU has it")
     add("--objective", metavar="NAME", help=f"what a bare model learns: {', '.join(_OBJECTIVES)}")
-    add("--optimizer", choices=("adamw", "sgd"), help="optimizer of a bare model (adamw)")
+    add("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="optimizer of a bare model (adamw)")
     add("--steps", type=int, help="optimizer steps of the whole run, where the settings don't say")
     add("--tokens", type=float, help="tokens of the whole run of a bare model, instead of --steps")
     add("--lora_rank", type=int, help="rank of the adapters (16), where the settings have no lora")

@@ -111,6 +111,8 @@ def predicted_bytes(
         offload_weights=zero is not None and zero.offload_param_device == "cpu",
         checkpointing=checkpointing,
     )
+    if reason := strategy.refusal(workload):
+        raise LaunchError(reason)
     device = "gpu" if accelerator.device.type == "cuda" else "cpu"
     variant = Variant(
         # What multiplies with quantized weights keeps no copy of them, as it would of whole ones under autocast.

@@ -61,8 +61,6 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         ModelError: for a config of no such model.
         MissingExtraError: where peft is needed and not installed.
     """
-    from hfscale.training.optimizers import build_optimizer
-
     if variant.bits is not None:
         whole = measure(workload, replace(variant, bits=None), layers, batch_size)
         return whole.in_bits(variant.bits, 2 if variant.weights == "bf16" else 4)
@@ -70,7 +68,7 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         model = prepared_model(workload, variant, layers)
     with _naming(workload), FakeTensorMode():
         _make_fake(model)
-        optimizer = build_optimizer(model, workload.optim)
+        optimizer = _optimizer(workload, variant, model)
         start_optimizer(model, optimizer)
         batch = example_batch(workload, batch_size)
         tracker = StepTracker(workload.num_targets(batch_size))
@@ -83,6 +81,16 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         quantizable = [layer.weight.numel() for layer in layers_in_bits]
         line = tracker.timeline(trained, sum(quantizable), max(quantizable, default=0))
         return line.with_workspace(_GPU_WORKSPACE) if variant.device == "gpu" else line
+
+
+def _optimizer(workload: Workload, variant: Variant, model: Any) -> Any:
+    from hfscale.launch.plan.adam_8bit import AdamW8bit
+    from hfscale.training.optimizers import build_optimizer
+
+    if workload.optim.name == "adamw8bit":
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return AdamW8bit(trained, on_cpu=variant.device == "cpu")
+    return build_optimizer(model, workload.optim)
 
 
 @contextlib.contextmanager

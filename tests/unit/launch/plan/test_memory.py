@@ -7,12 +7,14 @@ import importlib.util
 
 import numpy as np
 import pytest
+import torch
 
-from hfscale.launch.plan.fake_step import Variant, measure
+from hfscale.launch.plan.fake_step import Variant, measure, prepared_model, start_optimizer
 from hfscale.launch.plan.memory import StepMemory, measure_steps, no_extra
 from hfscale.launch.plan.timeline import MEASURED
 from hfscale.launch.plan.workload import Workload
-from hfscale.schemas import LoraSettings
+from hfscale.schemas import LoraSettings, OptimSettings
+from hfscale.training.optimizers import build_optimizer
 from tests.support.real_memory import real_peak
 
 ALL = np.ones(len(MEASURED))
@@ -46,6 +48,22 @@ def test_fake_equals_real(kind: str, variant: Variant) -> None:
     training = workload(kind)
     predicted = measure(training, variant, 3, 8).peaks(ALL).sum(1).max()
     assert predicted == pytest.approx(real_peak(training, variant, 3, 8), rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra `quant`")
+@pytest.mark.parametrize("batch_size", [1, 8])  # where the update is the highest moment, and where it is not
+def test_fake_equals_real_with_a_state_in_8_bits(batch_size: int) -> None:
+    training = dataclasses.replace(workload("llama"), optim=OptimSettings(name="adamw8bit"))
+    line = measure(training, VARIANTS[0], 3, batch_size)
+    assert line.peaks(ALL).sum(1).max() == pytest.approx(real_peak(training, VARIANTS[0], 3, batch_size), rel=0.01)
+
+    model = prepared_model(training, VARIANTS[0], 3)
+    optimizer = build_optimizer(model, training.optim)
+    start_optimizer(model, optimizer)
+    states = [each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor)]
+    held = {each.data_ptr(): each.numel() * each.element_size() for each in states}
+    assert line.parts[0, MEASURED.index("optimizer")] == sum(held.values())
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

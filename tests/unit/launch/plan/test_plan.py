@@ -125,6 +125,14 @@ def test_mistakes_end_in_one_line(
         assert part in lines[0]
 
 
+def test_8_bits_of_state_are_not_shared_out(config: Path, capsys: Any) -> None:
+    eight = plan(capsys, "--model", config, "--sequence_length", 32, "--optimizer", "adamw8bit")
+    rows = {row["name"]: row for row in eight["strategies"]}
+    assert {rows[name]["why_not"] for name in ("zero1", "zero3")} == {"adamw8bit can't be shared out"}
+    state = rows["ddp"]["memory_bytes"]["optimizer"]
+    assert rows["ddp"]["fits"] and state == pytest.approx(2 * eight["model"]["num_parameters"], rel=0.1)
+
+
 def test_what_fits_nowhere_says_what_is_needed(config: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GPUS, "t4", GPUS["t4"]._replace(memory_gib=0.001))
     with pytest.raises(SystemExit) as stopped:
