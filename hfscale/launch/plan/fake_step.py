@@ -110,8 +110,6 @@ def prepared_model(workload: Workload, variant: Variant, layers: int) -> Any:
 
     dtype = _TYPES[variant.weights]
     config = with_depth(workload.config, layers)
-    if variant.device == "gpu":
-        config = adapters.without_attention_dropout(config)
     model = build_model(workload, config, dtype if variant.kept is None else _TYPES[variant.kept])
     if variant.lora is not None:
         adapters.add_adapter(model, variant.lora, train_head=not workload.is_language_model)
@@ -121,9 +119,7 @@ def prepared_model(workload: Workload, variant: Variant, layers: int) -> Any:
             layer.register_forward_hook(lambda _, inputs, output: output.to(inputs[0].dtype))  # as bitsandbytes does
     if variant.checkpointing:
         checkpoint_activations(model)
-    if variant.device == "gpu":
-        adapters.use_mask_dropout(model)
-    else:
+    if variant.device == "cpu":
         use_lane_dropout(model)
     return model
 
@@ -132,10 +128,13 @@ def run_step(workload: Workload, variant: Variant, model: Any, optimizer: Any, b
     """hfscale's training step on one micro-batch, by one process, where the model is."""
     from hfscale.training.language_loss import language_model_loss
     from hfscale.training.losses import classification_loss
+    from hfscale.training.seq2seq_loss import seq2seq_loss
     from hfscale.training.step import train_step
 
     loss_fn: Any = language_model_loss
-    if workload.objective not in ("causal", "masked"):
+    if workload.objective == "seq2seq":
+        loss_fn = seq2seq_loss(model.config, workload.label_smoothing)
+    elif workload.objective not in ("causal", "masked"):
         loss_fn = classification_loss(workload.objective)
     device = next(model.parameters()).device
     autocast = torch.autocast(device.type, torch.bfloat16) if variant.autocast else contextlib.nullcontext()
@@ -170,7 +169,7 @@ def example_batch(workload: Workload, batch_size: int) -> Batch:
     length, labels = workload.sequence_length, workload.num_labels
     ids = torch.ones(batch_size, length, dtype=torch.int64)
     inputs: dict[str, Any] = {"input_ids": ids}
-    if workload.is_language_model:
+    if workload.objective in ("causal", "masked"):
         wanted = torch.full_like(ids, -100)
         wanted.flatten()[: workload.num_targets(batch_size)] = 1
         # Two documents in each sequence, so that it takes a mask
@@ -182,6 +181,9 @@ def example_batch(workload: Workload, batch_size: int) -> Batch:
     mask = torch.ones_like(ids)
     mask[:, -1] = 0
     inputs["attention_mask"] = mask
+    if workload.target_length is not None:
+        inputs["labels"] = torch.ones(batch_size, workload.target_length, dtype=torch.int64)
+        return Batch(inputs, batch_size, batch_size * workload.tokens_per_sequence)
     if (getattr(workload.config, "type_vocab_size", None) or 0) > 1:
         inputs["token_type_ids"] = torch.zeros_like(ids)
     shapes: dict[str, tuple[int, ...]] = {

@@ -67,7 +67,7 @@ class Plan(NamedTuple):
         """Over all GPUs, padding counted."""
         if row.time is None:
             return None
-        return self.workload.global_batch_size * self.workload.sequence_length / row.time.total
+        return self.workload.global_batch_size * self.workload.tokens_per_sequence / row.time.total
 
     def run_hours(self, row: Row) -> float | None:
         """Hours of the whole run."""
