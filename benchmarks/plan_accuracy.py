@@ -20,6 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hfscale.launch.plan.adapters import has_peft
+from hfscale.launch.plan.architecture import num_layers
 from hfscale.launch.plan.fake_step import Variant
 from hfscale.launch.plan.memory import measure_steps, no_extra
 from hfscale.launch.plan.timeline import MEASURED
@@ -29,8 +30,9 @@ from tests.support.real_memory import real_peak
 
 
 def workloads() -> list[Workload]:
-    """BERT-mini, MiniLM-L6, and a GPT-2 and a Llama of 6 layers."""
-    from transformers import BertConfig, GPT2Config, LlamaConfig
+    """BERT-mini, MiniLM-L6, a GPT-2 and a Llama of 6 layers, and encoder-decoders: T5-small and a Marian of Multi30k's
+    shape."""
+    from transformers import BertConfig, GPT2Config, LlamaConfig, MarianConfig, T5Config
 
     ends: Any = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     mini = BertConfig(hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024)
@@ -45,6 +47,12 @@ def workloads() -> list[Workload]:
         num_key_value_heads=2,
         **ends,
     )
+    sides: Any = {f"{side}_attention_heads": 4 for side in ("encoder", "decoder")}
+    sides |= {f"{side}_layers": 3 for side in ("encoder", "decoder")}
+    sides |= {f"{side}_ffn_dim": 512 for side in ("encoder", "decoder")}
+    starts: Any = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    marian = MarianConfig(vocab_size=8000, d_model=256, dropout=0.1, attention_dropout=0.1, **sides, **starts)
+    pairs: Any = {"objective": "seq2seq", "sequence_length": 128, "label_smoothing": 0.1, "global_batch_size": 16}
     common: Any = {"global_batch_size": 16}
     return [
         Workload(name="BERT-mini, masked", config=mini, objective="masked", sequence_length=128, **common),
@@ -57,6 +65,8 @@ def workloads() -> list[Workload]:
         ),
         Workload(name="GPT-2-shaped", config=gpt2, objective="causal", sequence_length=256, **common),
         Workload(name="Llama-shaped", config=llama, objective="causal", sequence_length=256, **common),
+        Workload(name="T5-small", config=T5Config(decoder_start_token_id=0), target_length=64, **pairs),
+        Workload(name="Marian, 3 + 3 layers", config=marian, target_length=128, **pairs),
     ]
 
 
@@ -76,7 +86,7 @@ def main() -> None:
         for name, variant in ways.items():
             for batch in (4, 8, 16):
                 predicted = float(steps[variant].parts(batch, np.ones(len(MEASURED)), no_extra()).sum())
-                real = real_peak(workload, variant, workload.config.num_hidden_layers, batch)
+                real = real_peak(workload, variant, num_layers(workload.config), batch)
                 off = predicted / real - 1
                 worst = max(worst, abs(off))
                 print(

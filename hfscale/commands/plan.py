@@ -14,7 +14,7 @@ from hfscale.commands.output import refuse_taken
 from hfscale.errors import SettingsError, did_you_mean
 from hfscale.schemas import Task
 
-_OBJECTIVES = ("causal", "masked", *get_args(Task))
+_OBJECTIVES = ("causal", "masked", "seq2seq", *get_args(Task))
 _OF_THE_RECIPE = {
     "sequence_length": "--data.max_length",
     "global_batch_size": "--train.global_batch_size",
@@ -44,7 +44,11 @@ def add_parser(commands: Any) -> None:
     add("--gpu", default="h100", help="kind of GPU (h100)")
     add("--gpus", type=int, default=1, help="GPUs in all (1)")
     add("--nodes", type=int, help="machines that they are in; by default 8 GPUs in each")
-    add("--sequence_length", type=int, help="tokens per sequence of a bare model; its positions, at most 4,096")
+    add(
+        "--sequence_length",
+        type=int,
+        help="tokens per sequence of a bare model, of an encoder-decoder's either text; its positions, at most 4,096",
+    )
     add(
         "--global_batch_size",
         type=int,
@@ -53,7 +57,7 @@ def add_parser(commands: Any) -> None:
     add("--micro_batch_size", type=int, help="sequences per forward pass on one GPU; by default the most that fit")
     add("--precision", choices=("fp32", "bf16"), help="arithmetic of a bare model; bf16 where the GPU has it")
     add("--objective", metavar="NAME", help=f"what a bare model learns: {', '.join(_OBJECTIVES)}")
-    add("--optimizer", choices=("adamw", "sgd"), help="optimizer of a bare model (adamw)")
+    add("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="optimizer of a bare model (adamw)")
     add("--steps", type=int, help="optimizer steps of the whole run, where the settings don't say")
     add("--tokens", type=float, help="tokens of the whole run of a bare model, instead of --steps")
     add("--lora_rank", type=int, help="rank of the adapters (16), where the settings have no lora")
@@ -132,7 +136,7 @@ def _workload(settings: argparse.Namespace, default_precision: Any) -> Any:
         return workload
     import dataclasses
 
-    steps = max(1, round(settings.tokens / (batch * workload.sequence_length)))
+    steps = max(1, round(settings.tokens / (batch * workload.tokens_per_sequence)))
     return dataclasses.replace(workload, num_steps=steps)
 
 

@@ -28,8 +28,7 @@ def preflight(
 
     Args:
         tokenizer: None for images.
-        objective: of a transformer, as `hfscale plan` takes it, or `seq2seq`, whose memory is not predicted; None for
-            the small networks, which fit anywhere.
+        objective: of a transformer, as `hfscale plan` takes it; None for the small networks, which fit anywhere.
 
     Raises:
         LaunchError: where the memory can't be enough, with what to try.
@@ -40,9 +39,10 @@ def preflight(
     if tokenizer is not None:
         console.say(f"tokens     {describe_special_tokens(tokenizer)}")
     if objective == "seq2seq":
-        return console.say(f"example    {describe_pair(first, tokenizer)}")
-    names = dict(model.config.id2label or {}) if objective not in ("causal", "masked") else {}
-    console.say(f"example    {describe_example(first, tokenizer, names)}")
+        console.say(f"example    {describe_pair(first, tokenizer)}")
+    else:
+        names = dict(model.config.id2label or {}) if objective not in ("causal", "masked") else {}
+        console.say(f"example    {describe_example(first, tokenizer, names)}")
     if objective is not None:
         _compare_memory(accelerator, config, model, first, objective)
 
@@ -62,6 +62,8 @@ def _compare_memory(accelerator: Accelerator, config: Any, model: Any, batch: Ba
         precision="bf16" if accelerator.mixed_precision == "bf16" else "fp32",
         optim=config.optim,
         masked_fraction=config.mask.fraction if objective == "masked" else 0.15,
+        target_length=batch.inputs["labels"].shape[1] if objective == "seq2seq" else None,
+        label_smoothing=getattr(config, "label_smoothing", 0.0),
         num_labels=getattr(model.config, "num_labels", 2),
         trust_remote_code=config.model.trust_remote_code,
         **adapter_of(config),
@@ -111,6 +113,8 @@ def predicted_bytes(
         offload_weights=zero is not None and zero.offload_param_device == "cpu",
         checkpointing=checkpointing,
     )
+    if reason := strategy.refusal(workload):
+        raise LaunchError(reason)
     device = "gpu" if accelerator.device.type == "cuda" else "cpu"
     variant = Variant(
         # What multiplies with quantized weights keeps no copy of them, as it would of whole ones under autocast.
@@ -131,14 +135,17 @@ def predicted_bytes(
 
 def rough_bound(workload: Workload, model: Any) -> float:
     """Bytes that training won't need, at a glance: twice what Korthikanti et al. 2022 (arXiv:2205.05198, equation 2)
-    count for the activations of a layer in 16 bits, for all layers, beside 24 bytes per weight and the logits."""
+    count for the activations of a layer in 16 bits, for all layers, beside 24 bytes per weight and the logits, of
+    which an encoder-decoder has six tables at most. Its layers are taken to read both texts."""
+    from hfscale.launch.plan.architecture import stacks
     from hfscale.training.state import num_elements
 
-    config, length, size = workload.config, workload.sequence_length, workload.micro_batch_size or 1
+    config, length, size = workload.config, workload.tokens_per_sequence, workload.micro_batch_size or 1
     hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 1)
     layer = length * size * hidden * (34 + 5 * heads * length / hidden)
     weights = 24 * sum(map(num_elements, model.parameters()))
-    return weights + 4 * layer * config.num_hidden_layers + 2**29
+    logits = 6 * 4 * workload.num_targets(size) * config.vocab_size if workload.objective == "seq2seq" else 2**29
+    return weights + 4 * layer * sum(stacks(config).values()) + logits
 
 
 def _bytes_there(accelerator: Accelerator, model: Any) -> float:

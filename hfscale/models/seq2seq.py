@@ -134,10 +134,13 @@ def saved_seq2seq_model(folder: Path, trust_remote_code: bool, base: ModelSettin
     return LanguageModel(model.eval(), tokenizer)
 
 
-def _of_shape(
-    settings: Seq2SeqModelSettings, tokenizer: Any, data: TextPairSettings, options: dict[str, Any], empty: bool
-) -> Any:
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+def new_seq2seq_config(settings: Seq2SeqModelSettings, tokenizer: Any, data: TextPairSettings) -> Any:
+    """The config of a new encoder-decoder of the settings' shape, for texts as long as those of `data` may be.
+
+    Raises:
+        SettingsError: for a shape that no model can have.
+    """
+    from transformers import AutoConfig
 
     kind = settings.type or "marian"
     hidden = settings.hidden_size or _HIDDEN_SIZE
@@ -148,7 +151,7 @@ def _of_shape(
         raise SettingsError(f"--model.hidden_size {hidden} is odd, which a marian's positions can't be")
     layers, inner = settings.num_layers or _NUM_LAYERS, settings.intermediate_size or 4 * hidden
     dropout = _DROPOUT if settings.dropout is None else settings.dropout
-    config = AutoConfig.for_model(
+    return AutoConfig.for_model(
         kind,
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
@@ -156,7 +159,15 @@ def _of_shape(
         bos_token_id=None,
         **_SHAPES[kind](hidden, layers, heads, inner, dropout, _positions(data), tokenizer),
     )
-    with plain_words(f"a new {kind}", "choose another --model shape"):
+
+
+def _of_shape(
+    settings: Seq2SeqModelSettings, tokenizer: Any, data: TextPairSettings, options: dict[str, Any], empty: bool
+) -> Any:
+    from transformers import AutoModelForSeq2SeqLM
+
+    config = new_seq2seq_config(settings, tokenizer, data)
+    with plain_words(f"a new {config.model_type}", "choose another --model shape"):
         if empty:
             return empty_model(lambda: AutoModelForSeq2SeqLM.from_config(config, **options))
         return AutoModelForSeq2SeqLM.from_config(config, **options)
@@ -227,7 +238,12 @@ def _refuse_misfits(model: Any, tokenizer: Any, data: TextPairSettings, name: st
             f"the tokenizer has {len(tokenizer):,} tokens, {name} {rows:,}; they don't belong together: leave "
             "--tokenizer out"
         )
-    positions = getattr(model.config, "max_position_embeddings", None)
+    refuse_long_texts(model.config, data, name)
+
+
+def refuse_long_texts(config: Any, data: TextPairSettings, name: str) -> None:
+    """Raises: ModelError: where texts may be longer than the model has positions."""
+    positions = getattr(config, "max_position_embeddings", None)
     for flag, length in (("max_length", data.max_length), ("max_target_length", data.target_length)):
         if positions is not None and length > positions:
             raise ModelError(f"--data.{flag} {length} is more than the {positions} positions of {name}")

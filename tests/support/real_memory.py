@@ -11,6 +11,7 @@ def real_peak(workload: Any, variant: Any, layers: int, batch_size: int) -> int:
     torch's profiler reports every allocation and every release of the CPU allocator, those inside kernels included.
     Their running sum is added to the size of what was there before: weights, optimizer and batch.
     """
+    from torch import Tensor
     from torch.profiler import ProfilerActivity, profile
 
     from hfscale.launch.plan.fake_step import example_batch, prepared_model, run_step, start_optimizer
@@ -20,7 +21,7 @@ def real_peak(workload: Any, variant: Any, layers: int, batch_size: int) -> int:
     optimizer = build_optimizer(model, workload.optim)
     start_optimizer(model, optimizer)
     batch = example_batch(workload, batch_size)
-    states = [tensor for state in optimizer.state.values() for tensor in state.values()]
+    states = [each for state in optimizer.state.values() for each in state.values() if isinstance(each, Tensor)]
     tensors = [*model.parameters(), *model.buffers(), *states, *batch.inputs.values()]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

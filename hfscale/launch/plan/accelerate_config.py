@@ -56,7 +56,7 @@ def accelerate_yaml(plan: Plan, row: Row) -> str:
     lines = [
         f"# {way.title}: {plan.workload.name} on {cluster.num_gpus} x {cluster.gpu.title}, planned by hfscale",
         f"# global batch {plan.workload.global_batch_size}, {row.accumulation_steps} passes of "
-        f"{row.micro_batch_size} on each GPU, {plan.workload.sequence_length} tokens per sequence",
+        f"{row.micro_batch_size} on each GPU, {plan.workload.lengths} tokens per sequence",
     ]
     lines.append(f"# accelerate launch --config_file THIS_FILE RECIPE {recipe_flags(plan, row)}")
     if cluster.num_nodes > 1:

@@ -1,4 +1,4 @@
-"""What a strategy changes in a model before it is measured: adapters, types of weights, a GPU's kind of dropout."""
+"""What a strategy changes in a model before it is measured: adapters, and which layers are held in few bits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import dataclasses
 import importlib.util
 import warnings
 from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from hfscale.models.adapters import adapter_config, linear_layers
 from hfscale.models.heads import heads_of
@@ -48,37 +45,10 @@ def add_adapter(model: Any, settings: LoraSettings, train_head: bool) -> None:
 
 
 def quantizable_layers(model: Any) -> list[Any]:
-    """The layers whose weights are held in few bits where any are: all frozen linear ones, but for heads and
-    poolers."""
+    """The layers whose weights are held in few bits where any are: all frozen linear ones, but for heads, poolers and
+    what the architecture wants in float32 (T5's second feed-forward layer)."""
     kept = [*heads_of(model), *(name for name, _ in model.named_modules() if name.rpartition(".")[2] == "pooler")]
+    wide = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    kept += [name for name, _ in model.named_modules() if name.rpartition(".")[2] in wide]
     layers = {name for name in linear_layers(model, without=kept) if ".lora_" not in name}
     return [module for name, module in model.named_modules() if name in layers]
-
-
-class MaskDropout(nn.Module):
-    """`nn.Dropout` as a GPU runs it: one kernel that keeps a mask of one byte per element."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
-        return torch.native_dropout(x, self.p, self.training)[0] if self.training and self.p else x
-
-
-def use_mask_dropout(model: nn.Module) -> None:
-    """Replace every `nn.Dropout` by one that takes a GPU's memory."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Dropout:
-                setattr(parent, name, MaskDropout(child.p))
-
-
-def without_attention_dropout(config: Any) -> Any:
-    """The config with no dropout inside attention: a GPU's fused kernel draws it without storing anything, while the
-    CPU's would write the whole (batch, heads, seq, seq) table."""
-    for name, value in vars(config).items():
-        if "att" in name and name.endswith(("dropout", "dropout_prob", "pdrop")) and isinstance(value, float):
-            setattr(config, name, 0.0)
-    return config

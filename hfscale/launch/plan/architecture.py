@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 from hfscale.errors import ModelError
@@ -13,18 +14,40 @@ _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
 """Settings of a config that list something for each layer."""
 
 
-def num_layers(config: Any) -> int:
-    """Layers of the whole model.
+_STACKS = (
+    ("encoder_layers", "decoder_layers"),
+    ("num_layers", "num_decoder_layers"),
+    ("num_encoder_layers", "num_decoder_layers"),
+)
+"""What configs of encoder-decoders call their two depths."""
+
+
+def stacks(config: Any) -> dict[str, int]:
+    """The config's settings of depth: one, or two of an encoder-decoder.
 
     Raises:
-        ModelError: for a config that doesn't say.
+        ModelError: for a config that doesn't say, or whose layers differ in a way that is not known.
     """
-    number = getattr(config, "num_hidden_layers", None)
-    if not isinstance(number, int) or number < 1:
-        raise ModelError(
-            f"a {config.model_type} config has no num_hidden_layers; plan knows stacks of equal layers only"
-        )
-    return number
+    pairs = _STACKS if getattr(config, "is_encoder_decoder", False) else (("num_hidden_layers",),)
+    for names in pairs:
+        found: dict[str, Any] = {name: getattr(config, name, None) for name in names}
+        depths: dict[str, int] = {name: depth for name, depth in found.items() if isinstance(depth, int) and depth > 0}
+        if len(depths) == len(names):
+            if len(names) == 2 and getattr(config, "num_experts", None):
+                raise ModelError(f"plan knows no experts in encoder-decoders, which a {config.model_type} has")
+            return depths
+    wanted = " or ".join(" and ".join(names) for names in pairs)
+    raise ModelError(f"a {config.model_type} config has no {wanted}; plan knows stacks of equal layers only")
+
+
+def num_layers(config: Any) -> int:
+    """Layers of the whole model; of an encoder-decoder the parts, each of as many layers of either stack, into which
+    both can be cut.
+
+    Raises:
+        ModelError: as `stacks`.
+    """
+    return math.gcd(*stacks(config).values())
 
 
 def measured_depths(workload: Workload) -> tuple[int, ...]:
@@ -54,10 +77,11 @@ def _lists_layers(config: Any, name: str) -> bool:
 
 
 def with_depth(config: Any, layers: int) -> Any:
-    """A copy of the config with only the first so many layers."""
+    """A copy of the config with only the first so many layers, as `num_layers` counts them."""
     shallow = copy.deepcopy(config)
     lists = {name: list(getattr(config, name))[:layers] for name in _PER_LAYER if _lists_layers(config, name)}
-    shallow.num_hidden_layers = layers
+    for name, depth in stacks(config).items():
+        setattr(shallow, name, depth // num_layers(config) * layers)
     for name, kinds in lists.items():
         setattr(shallow, name, kinds)
     return shallow
@@ -79,14 +103,17 @@ def build_model(workload: Workload, config: Any, dtype: Any) -> Any:
         auto: Any = transformers.AutoModelForCausalLM
     elif workload.objective == "masked":
         auto = transformers.AutoModelForMaskedLM
+    elif workload.objective == "seq2seq":
+        auto = transformers.AutoModelForSeq2SeqLM
+        config.use_cache = False  # as the loss asks for
     else:
         auto = auto_class(workload.objective)
         set_outputs(config, workload.objective, [str(number) for number in range(workload.num_labels)])
     with plain_words(f"model {workload.name}", "choose another objective or model", "--trust_remote_code"):
         model = auto.from_config(config, dtype=dtype, trust_remote_code=workload.trust_remote_code)
-    if workload.is_language_model:
+    if workload.objective in ("causal", "masked"):
         attach_language_loss(model)
-    else:
+    elif workload.objective != "seq2seq":
         read_first_token_only(model)
     return model.train()
 

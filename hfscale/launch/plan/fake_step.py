@@ -61,8 +61,6 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         ModelError: for a config of no such model.
         MissingExtraError: where peft is needed and not installed.
     """
-    from hfscale.training.optimizers import build_optimizer
-
     if variant.bits is not None:
         whole = measure(workload, replace(variant, bits=None), layers, batch_size)
         return whole.in_bits(variant.bits, 2 if variant.weights == "bf16" else 4)
@@ -70,7 +68,7 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         model = prepared_model(workload, variant, layers)
     with _naming(workload), FakeTensorMode():
         _make_fake(model)
-        optimizer = build_optimizer(model, workload.optim)
+        optimizer = _optimizer(workload, variant, model)
         start_optimizer(model, optimizer)
         batch = example_batch(workload, batch_size)
         tracker = StepTracker(workload.num_targets(batch_size))
@@ -83,6 +81,16 @@ def measure(workload: Workload, variant: Variant, layers: int, batch_size: int) 
         quantizable = [layer.weight.numel() for layer in layers_in_bits]
         line = tracker.timeline(trained, sum(quantizable), max(quantizable, default=0))
         return line.with_workspace(_GPU_WORKSPACE) if variant.device == "gpu" else line
+
+
+def _optimizer(workload: Workload, variant: Variant, model: Any) -> Any:
+    from hfscale.launch.plan.adam_8bit import AdamW8bit
+    from hfscale.training.optimizers import build_optimizer
+
+    if workload.optim.name == "adamw8bit":
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return AdamW8bit(trained, on_cpu=variant.device == "cpu")
+    return build_optimizer(model, workload.optim)
 
 
 @contextlib.contextmanager
@@ -102,8 +110,6 @@ def prepared_model(workload: Workload, variant: Variant, layers: int) -> Any:
 
     dtype = _TYPES[variant.weights]
     config = with_depth(workload.config, layers)
-    if variant.device == "gpu":
-        config = adapters.without_attention_dropout(config)
     model = build_model(workload, config, dtype if variant.kept is None else _TYPES[variant.kept])
     if variant.lora is not None:
         adapters.add_adapter(model, variant.lora, train_head=not workload.is_language_model)
@@ -113,9 +119,7 @@ def prepared_model(workload: Workload, variant: Variant, layers: int) -> Any:
             layer.register_forward_hook(lambda _, inputs, output: output.to(inputs[0].dtype))  # as bitsandbytes does
     if variant.checkpointing:
         checkpoint_activations(model)
-    if variant.device == "gpu":
-        adapters.use_mask_dropout(model)
-    else:
+    if variant.device == "cpu":
         use_lane_dropout(model)
     return model
 
@@ -124,10 +128,13 @@ def run_step(workload: Workload, variant: Variant, model: Any, optimizer: Any, b
     """hfscale's training step on one micro-batch, by one process, where the model is."""
     from hfscale.training.language_loss import language_model_loss
     from hfscale.training.losses import classification_loss
+    from hfscale.training.seq2seq_loss import seq2seq_loss
     from hfscale.training.step import train_step
 
     loss_fn: Any = language_model_loss
-    if workload.objective not in ("causal", "masked"):
+    if workload.objective == "seq2seq":
+        loss_fn = seq2seq_loss(model.config, workload.label_smoothing)
+    elif workload.objective not in ("causal", "masked"):
         loss_fn = classification_loss(workload.objective)
     device = next(model.parameters()).device
     autocast = torch.autocast(device.type, torch.bfloat16) if variant.autocast else contextlib.nullcontext()
@@ -162,7 +169,7 @@ def example_batch(workload: Workload, batch_size: int) -> Batch:
     length, labels = workload.sequence_length, workload.num_labels
     ids = torch.ones(batch_size, length, dtype=torch.int64)
     inputs: dict[str, Any] = {"input_ids": ids}
-    if workload.is_language_model:
+    if workload.objective in ("causal", "masked"):
         wanted = torch.full_like(ids, -100)
         wanted.flatten()[: workload.num_targets(batch_size)] = 1
         # Two documents in each sequence, so that it takes a mask
@@ -174,6 +181,9 @@ def example_batch(workload: Workload, batch_size: int) -> Batch:
     mask = torch.ones_like(ids)
     mask[:, -1] = 0
     inputs["attention_mask"] = mask
+    if workload.target_length is not None:
+        inputs["labels"] = torch.ones(batch_size, workload.target_length, dtype=torch.int64)
+        return Batch(inputs, batch_size, batch_size * workload.tokens_per_sequence)
     if (getattr(workload.config, "type_vocab_size", None) or 0) > 1:
         inputs["token_type_ids"] = torch.zeros_like(ids)
     shapes: dict[str, tuple[int, ...]] = {

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
+from hfscale.launch.plan import gpu_kernels
+
 _IN_FLOAT32: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (torch, ("pow", "exp", "log", "rsqrt", "reciprocal", "norm", "sum", "prod", "cumsum", "logsumexp")),
     (torch, ("softmax", "log_softmax", "layer_norm", "group_norm")),
@@ -24,17 +26,20 @@ _IN_FLOAT32: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (F, ("binary_cross_entropy_with_logits",)),
 )
 
+_ON_GPU: dict[str, Any] = {"dropout": gpu_kernels.dropout, "scaled_dot_product_attention": gpu_kernels.attention}
+
 
 @contextlib.contextmanager
 def as_on_gpu() -> Generator[None]:
-    """While `torch.autocast("cpu", torch.bfloat16)` is on, these functions widen what they get.
+    """A GPU's kernels; while `torch.autocast("cpu", torch.bfloat16)` is on, the functions above widen what they get.
 
     They are replaced one by one: torch's function modes are not in force where a layer is computed again in the
     backward pass.
     """
     originals = [(owner, name, getattr(owner, name)) for owner, names in _IN_FLOAT32 for name in names]
+    originals += [(F, name, getattr(F, name)) for name in _ON_GPU]
     for owner, name, function in originals:
-        setattr(owner, name, _in_float32(function))
+        setattr(owner, name, _ON_GPU.get(name) or _in_float32(function))
     try:
         yield
     finally:

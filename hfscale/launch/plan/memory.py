@@ -105,7 +105,7 @@ def measured_batches(workload: Workload, share: int) -> tuple[int, int]:
 
 def _is_long(workload: Workload) -> bool:
     """Whether one sequence fills the loss's buffer: only what layers hold grows with each more, then."""
-    return workload.is_language_model and workload.num_targets(1) >= _CHUNK_ROWS
+    return workload.objective in ("causal", "masked") and workload.num_targets(1) >= _CHUNK_ROWS
 
 
 def measure_steps(workload: Workload, variants: Sequence[Variant], share: int) -> dict[Variant, StepMemory]:

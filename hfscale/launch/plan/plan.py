@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfscale.errors import LaunchError, SettingsError
+from hfscale.errors import LaunchError, ModelError, SettingsError
 from hfscale.launch.plan.adapters import has_peft
 from hfscale.launch.plan.architecture import num_parameters
 from hfscale.launch.plan.memory import StepMemory, measure_steps
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
         """Over all GPUs, padding counted."""
         if row.time is None:
             return None
-        return self.workload.global_batch_size * self.workload.sequence_length / row.time.total
+        return self.workload.global_batch_size * self.workload.tokens_per_sequence / row.time.total
 
     def run_hours(self, row: Row) -> float | None:
         """Hours of the whole run."""
@@ -92,7 +92,7 @@ def make_plan(
 
     Raises:
         SettingsError: for a global batch that the GPUs can't share, or arithmetic that the GPU doesn't have.
-        ModelError: for a model that can't be measured.
+        ModelError: for a model that can't be measured, or trained in any of these ways.
     """
     _check(workload, cluster)
     width = getattr(workload.config, "hidden_size", math.inf)
@@ -103,7 +103,10 @@ def make_plan(
     kinds = (None, "lora", "qlora") if workload.lora is None else ("qlora" if workload.bits else "lora",)
     ways = strategies or [way for way in all_strategies() if way.adapters in kinds]
     kept = (workload.precision, lora, bits, workload.frozen)
-    variants = {way: way.variant(*kept) for way in ways if not way.adapters or has_peft()}
+    refusals = {way: reason for way in ways if (reason := _refusal(way, workload))}
+    if len(refusals) == len(ways):
+        raise ModelError(f"{ways[0].title}: {refusals[ways[0]]}")
+    variants = {way: way.variant(*kept) for way in ways if way not in refusals}
     steps = measure_steps(workload, list(dict.fromkeys(variants.values())), share)
     num_weights = num_parameters(workload)
     usable = cluster.gpu.memory_gib * 2**30 * (1 - RESERVED)
@@ -112,7 +115,7 @@ def make_plan(
         if way in variants:
             rows.append(_Judge(workload, cluster, way, steps[variants[way]], num_weights, usable).row(share))
         else:
-            rows.append(_unmeasured(way, "needs peft: pip install 'hfscale[peft]'"))
+            rows.append(_unmeasured(way, refusals[way]))
     best, why = _recommend(rows)
     if best is None:
         judges = [_Judge(workload, cluster, way, steps[variants[way]], num_weights, usable) for way in variants]
@@ -133,6 +136,12 @@ def _check(workload: Workload, cluster: Cluster) -> None:
             f"a global batch of {workload.global_batch_size} can't be shared by {cluster.num_gpus} GPUs{micro}; "
             f"{near} can"
         )
+
+
+def _refusal(way: Strategy, workload: Workload) -> str | None:
+    if way.adapters and not has_peft():
+        return "needs peft: pip install 'hfscale[peft]'"
+    return way.refusal(workload)
 
 
 def _unmeasured(strategy: Strategy, why_not: str) -> Row:

@@ -21,6 +21,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         },
         "workload": {
             "sequence_length": workload.sequence_length,
+            "target_length": workload.target_length,
             "global_batch_size": workload.global_batch_size,
             "precision": workload.precision,
             "optimizer": workload.optim.name,
@@ -88,7 +89,7 @@ def print_table(plan: Plan, file: IO[str]) -> None:
     say = lambda line: console.print(line, markup=False, soft_wrap=True)  # noqa: E731
     say(f"model      {workload.name} ({workload.config.model_type}), {plan.num_weights:,} parameters")
     say(
-        f"training   {workload.objective}, {workload.sequence_length:,} tokens x {workload.global_batch_size} "
+        f"training   {workload.objective}, {workload.lengths} tokens x {workload.global_batch_size} "
         f"sequences per step{steps}, {workload.precision}, {workload.optim.name}"
     )
     say(

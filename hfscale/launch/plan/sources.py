@@ -46,11 +46,16 @@ def model_workload(name: str, objective: str | None, sequence_length: int | None
     if sequence_length and positions and sequence_length > positions:
         raise ModelError(f"--sequence_length {sequence_length} is more than the {positions} positions of {name}")
     found: Any = objective or _objective_of(config)
+    if (found == "seq2seq") != _is_seq2seq(config) and found in ("causal", "masked", "seq2seq"):
+        kind = "an encoder-decoder" if _is_seq2seq(config) else "no encoder-decoder"
+        raise SettingsError(f"--objective {found} does not fit {name}, which is {kind}; leave it out")
+    length = sequence_length or min(positions or _LONGEST, _LONGEST)
     return Workload(
         name=_short(name),
         config=config,
         objective=found,
-        sequence_length=sequence_length or min(positions or _LONGEST, _LONGEST),
+        sequence_length=length,
+        target_length=length if found == "seq2seq" else None,
         **settings,
     )
 
@@ -81,10 +86,16 @@ def _read_config(name: str, trust_remote_code: bool = False, revision: str | Non
 def _objective_of(config: Any) -> str:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
+    if _is_seq2seq(config):
+        return "seq2seq"
     architecture = str(next(iter(config.architectures or []), ""))
     if architecture.endswith(("ForCausalLM", "LMHeadModel")):
         return "causal"
     return "masked" if config.model_type in MASKED else "causal"
+
+
+def _is_seq2seq(config: Any) -> bool:
+    return bool(getattr(config, "is_encoder_decoder", False))
 
 
 def recipe_workload(recipe: Path, words: list[str], default_precision: Precision, num_steps: int | None) -> Workload:
@@ -99,7 +110,9 @@ def recipe_workload(recipe: Path, words: list[str], default_precision: Precision
         SettingsError: for a file that is no recipe, or settings that it doesn't know.
     """
     config = parse_config(_config_class(recipe), words)
-    if isinstance(getattr(config, "model", None), LanguageModelSettings):
+    if isinstance(getattr(config, "model", None), Seq2SeqModelSettings):
+        workload = _seq2seq(config)
+    elif isinstance(getattr(config, "model", None), LanguageModelSettings):
         workload = _language_model(config)
     elif isinstance(getattr(config, "model", None), ClassifierModelSettings):
         workload = _classifier(config)
@@ -145,10 +158,6 @@ def _config_class(recipe: Path) -> Any:
 def _language_model(config: Any) -> Workload:
     settings, length = config.model, config.data.max_length
     causal = isinstance(settings, CausalModelSettings)
-    if isinstance(settings, Seq2SeqModelSettings):
-        raise SettingsError(
-            "hfscale plan knows no encoder-decoders yet; plan a model of one stack and about their size"
-        )
     assert causal or isinstance(settings, MaskedModelSettings)
     if settings.name:
         model_config = _read_config(settings.name, settings.trust_remote_code, settings.revision)
@@ -174,14 +183,44 @@ def _new_model(config: Any, causal: bool, length: int) -> tuple[Any, str]:
     from hfscale.models.new_config import new_model_config
 
     kind = config.model.type or ("gpt2" if causal else "bert")
+    return new_model_config(config.model, kind, _tokenizer(config), length), f"new {kind}"
+
+
+def _seq2seq(config: Any) -> Workload:
+    from hfscale.models.seq2seq import new_seq2seq_config, refuse_long_texts
+
+    settings = config.model
+    if settings.name:
+        model_config = _read_config(settings.name, settings.trust_remote_code, settings.revision)
+        if not _is_seq2seq(model_config):
+            raise ModelError(f"{settings.name} is no encoder-decoder but a {model_config.model_type}")
+    else:
+        model_config = new_seq2seq_config(settings, _tokenizer(config), config.data)
+    name = settings.name or f"new {model_config.model_type}"
+    refuse_long_texts(model_config, config.data, name)
+    model_config._attn_implementation = settings.attention
+    return Workload(
+        name=name,
+        config=model_config,
+        objective="seq2seq",
+        sequence_length=config.data.max_length,
+        target_length=config.data.target_length,
+        label_smoothing=config.label_smoothing,
+        global_batch_size=config.train.global_batch_size,
+        num_steps=config.train.max_steps,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def _tokenizer(config: Any) -> Any:
+    """As much of the one that the recipe would use as the config of a new model needs."""
     vocab_size = config.tokenizer.vocab_size or _VOCAB_SIZE
     if config.tokenizer.name:
         from transformers import AutoTokenizer
 
         with plain_words(f"tokenizer {config.tokenizer.name}", "give its folder, or --tokenizer.vocab_size"):
             vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer.name))
-    tokenizer: Any = _Vocabulary(vocab_size)
-    return new_model_config(config.model, kind, tokenizer, length), f"new {kind}"
+    return _Vocabulary(vocab_size)
 
 
 class _Vocabulary(SimpleNamespace):

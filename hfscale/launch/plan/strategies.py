@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from hfscale.launch.plan.adam_8bit import BYTES_PER_WEIGHT
 from hfscale.launch.plan.fake_step import Variant
 from hfscale.launch.plan.timeline import MEASURED, PARTS, PHASES
 from hfscale.launch.plan.workload import Precision, Workload
@@ -105,12 +106,20 @@ class Strategy:
             return ring * passes * size * (2 * num_weights + num_trained)
         return ring * num_trained * (4 + size * (passes if self.zero_stage == 2 else 1))  # updated weights in float32
 
-    def optimizer_bytes(self, workload: Workload) -> int:
+    def refusal(self, workload: Workload) -> str | None:
+        """Why the workload can't be trained so."""
+        if workload.optim.name == "adamw8bit" and self.zero_stage:
+            return "adamw8bit can't be shared out"
+        return None
+
+    def optimizer_bytes(self, workload: Workload) -> float:
         """Bytes per trained weight of the optimizer: its state, and a copy of the weight that it updates where ZeRO
         shares out the optimizer alone or puts it into the CPU's memory."""
         copy = 4 if self.offload_optimizer or self.zero_stage in (1, 2) else 0
         if workload.optim.name == "adamw":
             return copy + 8
+        if workload.optim.name == "adamw8bit":
+            return BYTES_PER_WEIGHT
         return copy + (0 if workload.optim.momentum == 0 else 4)
 
 

@@ -90,9 +90,12 @@ class StepTracker(MemTracker):
 
 
 def _sums_gradients(one: Any, other: Any, *_: Any) -> bool:
-    """Whether autograd adds two gradients of the same tensor, which it does in place where both are plain tensors;
-    recomputed operations, which look alike, run with gradients enabled."""
-    return not torch.is_grad_enabled() and isinstance(other, Tensor) and one.shape == other.shape
+    """Whether autograd adds two gradients of the same tensor, which it does in place where both are plain tensors and
+    the first has a place for each number, which that of a sum has not; recomputed operations, which look alike, run
+    with gradients enabled."""
+    if torch.is_grad_enabled() or not isinstance(other, Tensor) or one.shape != other.shape:
+        return False
+    return all(stride for size, stride in zip(one.shape, one.stride(), strict=True) if size > 1)
 
 
 class _NoModules:

@@ -18,10 +18,11 @@ class Workload:
     """The model, for people."""
     config: Any
     """transformers' config of the model; it has the whole depth."""
-    objective: Literal["causal", "masked"] | Task
-    """Language modelling of one of two kinds, or a classifier's task."""
+    objective: Literal["causal", "masked", "seq2seq"] | Task
+    """Language modelling of one of three kinds, or a classifier's task."""
     sequence_length: int
-    """Tokens per sequence: that of the longest batch, which decides about memory."""
+    """Tokens per sequence: that of the longest batch, which decides about memory. Of an encoder-decoder those that it
+    reads."""
     global_batch_size: int
     """Sequences per optimizer step, over all GPUs and accumulation steps."""
     micro_batch_size: int | None = None
@@ -32,6 +33,10 @@ class Workload:
     """Optimizer steps of the whole run; None where it is not known."""
     masked_fraction: float = 0.15
     """Share of the tokens that a masked language model predicts."""
+    target_length: int | None = None
+    """Tokens that an encoder-decoder is to write of each sequence."""
+    label_smoothing: float = 0.0
+    """Of an encoder-decoder's loss."""
     num_labels: int = 2
     """Outputs of a classifier."""
     trust_remote_code: bool = False
@@ -44,10 +49,23 @@ class Workload:
 
     @property
     def is_language_model(self) -> bool:
-        return self.objective in ("causal", "masked")
+        return self.objective in ("causal", "masked", "seq2seq")
+
+    @property
+    def tokens_per_sequence(self) -> int:
+        """Those that are written counted, too."""
+        return self.sequence_length + (self.target_length or 0)
+
+    @property
+    def lengths(self) -> str:
+        """For people."""
+        written = f" + {self.target_length:,}" if self.target_length else ""
+        return f"{self.sequence_length:,}{written}"
 
     def num_targets(self, batch_size: int) -> int:
         """Positions of a micro-batch at which a language model predicts."""
         if self.objective == "masked":
             return max(1, round(batch_size * self.sequence_length * self.masked_fraction))
+        if self.target_length is not None:
+            return batch_size * self.target_length
         return batch_size * (self.sequence_length - 1)

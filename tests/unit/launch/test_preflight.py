@@ -21,6 +21,7 @@ from hfscale.launch.example import describe_example, describe_special_tokens
 from hfscale.launch.plan.workload import Workload
 from hfscale.launch.preflight import predicted_bytes
 from hfscale.schemas import LoraSettings, OptimSettings, TrainSettings
+from tests.unit.launch.plan.test_memory import seq2seq_workload
 
 
 @pytest.fixture
@@ -78,6 +79,22 @@ def test_what_cannot_fit_is_refused(
     with pytest.raises(LaunchError, match=r"predicted peak .* try --train\.activation_checkpointing true"):
         launch.preflight(*arguments)
     launch.preflight(Accelerator(cpu=True), config_of(preflight=False), *arguments[2:])
+
+
+def test_an_encoder_decoder_that_cannot_fit_is_refused(tokenizer: Any, monkeypatch: Any, capsys: Any) -> None:
+    from transformers import AutoModelForSeq2SeqLM
+
+    model: Any = AutoModelForSeq2SeqLM.from_config(seq2seq_workload("t5", 2, 1).config)
+    batch = batch_of(tokenizer, "good film", "good", labels=torch.tensor([[5, 6, 1], [5, 1, -100]]))
+    config = config_of(global_batch_size=2)
+    config.label_smoothing = 0.1
+    arguments = (Accelerator(cpu=True), config, model, [[batch]], tokenizer, "seq2seq")
+    launch.preflight(*arguments)
+    printed = capsys.readouterr().out
+    assert "far below" in printed and "tokens read, 2 written" in printed
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(LaunchError, match=r"predicted peak .* try --train\.activation_checkpointing true"):
+        launch.preflight(*arguments)
 
 
 def test_a_model_that_cannot_be_measured_is_not_refused(

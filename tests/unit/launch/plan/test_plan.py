@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from hfscale.cli import main
-from hfscale.errors import SettingsError
+from hfscale.errors import ModelError, SettingsError
+from hfscale.launch.plan.architecture import num_layers, num_parameters
 from hfscale.launch.plan.gpus import GPUS
-from hfscale.launch.plan.sources import recipe_workload
+from hfscale.launch.plan.sources import _Vocabulary, model_workload, recipe_workload
 from hfscale.launch.plan.strategies import Strategy, all_strategies
 from hfscale.launch.plan.time_and_cost import default_nodes
 from hfscale.launch.plan.timeline import PARTS
-from hfscale.models import load_text_classifier
+from hfscale.models import load_seq2seq_model, load_text_classifier
 from hfscale.models.quantization import num_bytes
-from hfscale.schemas import LoraSettings, ModelSettings
+from hfscale.schemas import LoraSettings, ModelSettings, Seq2SeqModelSettings, TextPairSettings
 from tests.support.chat import write_tiny_gpt
 from tests.support.commands import ROOT
 from tests.support.tiny import reviews, write_csv
@@ -125,6 +126,14 @@ def test_mistakes_end_in_one_line(
         assert part in lines[0]
 
 
+def test_8_bits_of_state_are_not_shared_out(config: Path, capsys: Any) -> None:
+    eight = plan(capsys, "--model", config, "--sequence_length", 32, "--optimizer", "adamw8bit")
+    rows = {row["name"]: row for row in eight["strategies"]}
+    assert {rows[name]["why_not"] for name in ("zero1", "zero3")} == {"adamw8bit can't be shared out"}
+    state = rows["ddp"]["memory_bytes"]["optimizer"]
+    assert rows["ddp"]["fits"] and state == pytest.approx(2 * eight["model"]["num_parameters"], rel=0.1)
+
+
 def test_what_fits_nowhere_says_what_is_needed(config: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GPUS, "t4", GPUS["t4"]._replace(memory_gib=0.001))
     with pytest.raises(SystemExit) as stopped:
@@ -191,6 +200,44 @@ def test_a_pair_of_answers_is_a_sequence_of_both(tmp_path: Path) -> None:
     assert answers.sequence_length == 48 and answers.lora is None
 
 
-def test_encoder_decoders_are_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match="knows no encoder-decoders yet"):
-        recipe_workload(ROOT / "recipes" / "finetune_seq2seq.py", ["--data.train", "x.csv"], "fp32", None)
+SEQ2SEQ = ROOT / "recipes" / "finetune_seq2seq.py"
+
+
+@pytest.mark.parametrize("kind", ["marian", "t5"])
+def test_a_new_encoder_decoder_is_the_one_that_the_recipe_makes(kind: str, tmp_path: Path) -> None:
+    shape = ["--model.type", kind, "--model.hidden_size", "32", "--model.num_layers", "1"]
+    words = [*shape, "--tokenizer.vocab_size", "300", "--data.train", "x.csv", "--data.max_length", "12"]
+    planned = recipe_workload(SEQ2SEQ, [*words, "--data.max_target_length", "16"], "fp32", 7)
+    assert (planned.sequence_length, planned.target_length, planned.label_smoothing) == (12, 16, 0.1)
+    tokenizer = _Vocabulary(300)
+    settings = Seq2SeqModelSettings(type=kind, hidden_size=32, num_layers=1)  # type: ignore[arg-type]
+    data = TextPairSettings(train="x.csv", max_length=12, max_target_length=16)
+    model = load_seq2seq_model(settings, tokenizer, data, 0).model  # type: ignore[arg-type]
+    assert num_parameters(planned) == sum(each.numel() for each in model.parameters())
+
+
+def test_an_encoder_decoder_by_its_config(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(workload("t5", layers=1).config.to_dict()))
+    found = plan(capsys, "--model", path, "--sequence_length", 32, "--tokens", 1e6)
+    assert found["model"]["objective"] == "seq2seq"
+    assert found["workload"]["target_length"] == 32 and found["workload"]["num_steps"] == round(1e6 / (32 * 64))
+    assert found["recommended"] == "ddp"
+
+
+def test_encoder_decoders_that_are_not_known_are_refused_by_name(tmp_path: Path) -> None:
+    config = workload("t5", layers=1).config.to_dict()
+    for model_type, more, said in (
+        ("t5", {}, "--objective causal does not fit"),
+        ("switch_transformers", {"num_experts": 4}, "no experts in encoder-decoders"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **more, "model_type": model_type}))
+        with pytest.raises((SettingsError, ModelError), match=said):
+            num_layers(model_workload(str(tmp_path), "causal" if not more else None, 8, global_batch_size=1).config)
+    words = ["--model.name", str(tmp_path), "--data.train", "x.csv"]
+    (tmp_path / "config.json").write_text(json.dumps(workload("bert").config.to_dict()))
+    with pytest.raises(ModelError, match="is no encoder-decoder but a bert"):
+        recipe_workload(SEQ2SEQ, words, "fp32", None)
+    (tmp_path / "config.json").write_text(json.dumps(workload("marian").config.to_dict()))
+    with pytest.raises(ModelError, match=r"--data.max_length 128 is more than the 64 positions"):
+        recipe_workload(SEQ2SEQ, words, "fp32", None)
