@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hfscale import access, console
 from hfscale.errors import HubError, SettingsError
@@ -21,6 +21,7 @@ from hfscale.files import write_json
 from hfscale.hub.child import in_child
 from hfscale.hub.contents import RECORD, WEIGHTS, Published, data_files, published_files
 from hfscale.hub.scan import refuse_private, refuse_secrets
+from hfscale.hub.there import MESSAGE, Kind, open_pull_request
 from hfscale.network import quiet_client
 from hfscale.schemas import HubSettings
 
@@ -131,7 +132,7 @@ def _try(act: Callable[[], Any]) -> Any:
 def push_dataset(source: Path, hub: HubSettings) -> Pushed:
     """Push the data in a file, or in a folder, under a card that counts what is in it; one that lies there is kept.
 
-    Nothing is noted beside the data: the same call sends what the Hub misses.
+    Nothing is noted beside the data: the same call sends what the Hub misses, into the pull request that is open.
 
     Raises:
         DataError: for a source that doesn't exist or holds no data, and for a file that can't be read.
@@ -148,8 +149,8 @@ def _upload(
     hub: HubSettings,
     files: Sequence[Published],
     pull_request: str | None,
-    message: str = "Push with hfscale",
-    kind: Literal["model", "dataset"] = "model",
+    message: str = MESSAGE,
+    kind: Kind = "model",
 ) -> tuple[str, str | None]:
     """(where it is now, the branch of a pull request that this has opened)."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -158,6 +159,7 @@ def _upload(
     api = HfApi(library_name="hfscale")
     access.set_patience()
     _prepare(api, hub, kind)
+    pull_request = open_pull_request(api, hub, kind, pull_request) if hub.pull_request else None
     shown = console.is_terminal() and not are_progress_bars_disabled()
     disable_progress_bars() if not shown else None
     added = [CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content) for file in files]
@@ -192,7 +194,7 @@ def _left_behind(api: Any, hub: HubSettings, files: Sequence[Published], pull_re
     return gone
 
 
-def _prepare(api: Any, hub: HubSettings, kind: str) -> None:
+def _prepare(api: Any, hub: HubSettings, kind: Kind) -> None:
     """See to it that the repository and the branch are there."""
     if hub.pull_request:
         return

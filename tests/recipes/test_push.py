@@ -83,7 +83,7 @@ def test_to_a_branch_and_as_a_pull_request(hub: LoopbackHub, run_folder: Path) -
     )
     (run_folder / "model" / "README.md").write_text("# Another\n")
     pushed(hub, run_folder)  # goes on in the same one
-    assert hub.files("bob/reviews") == {} and hub.repos["bob/reviews"].pulls == 1
+    assert hub.files("bob/reviews") == {} and len(hub.repos["bob/reviews"].pulls) == 1
     assert hub.files("bob/reviews", "refs/pr/1")["README.md"] == b"# Another\n"
 
 

@@ -1,0 +1,37 @@
+"""`hfscale push --dataset`, to a Hub of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import run
+from tests.support.hub import TOKEN, LoopbackHub
+from tests.support.hub_state import Pull, Repo
+from tests.support.tiny import reviews, write_csv
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "train.csv", reviews(30))
+
+
+def push_data(hub: LoopbackHub, rows: Path, *words: Any) -> str:
+    environ = hub.environment(TOKEN, rows.parent / "cache")
+    done = run("-m", "hfscale", "push", "--dataset", rows, "--repo", "acme/mails", *words, env=environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_pull_request_is_gone_on_with_as_long_as_it_is_open(hub: LoopbackHub, rows: Path) -> None:
+    there = hub.repos["datasets/acme/mails"] = Repo("acme", private=False)
+    there.pulls += [Pull("Push with hfscale", "bob"), Pull("Mend a typo", "alice")]
+    push_data(hub, rows, "--pull_request", "true")
+    write_csv(rows, reviews(40))
+    push_data(hub, rows, "--pull_request", "true")
+    assert len(there.pulls) == 3 and b"| 40 |" in hub.files("datasets/acme/mails", "refs/pr/3")["README.md"]
+    there.pulls[2].status = "merged"
+    push_data(hub, rows, "--pull_request", "true")
+    assert len(there.pulls) == 4 and hub.files("datasets/acme/mails") == {}
