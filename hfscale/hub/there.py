@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Mapping
 from typing import Any, Literal
 
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+from huggingface_hub.utils.sha import git_hash
+
+from hfscale import console
+from hfscale.hub.contents import WEIGHTS
 from hfscale.schemas import HubSettings
 
 MESSAGE = "Push with hfscale"
@@ -26,3 +33,28 @@ def open_pull_request(api: Any, hub: HubSettings, kind: Kind, noted: str | None)
     return max(
         (ref for ref, each in mine.items() if each.title == MESSAGE), key=lambda ref: mine[ref].num, default=None
     )
+
+
+def files_there(api: Any, hub: HubSettings, kind: Kind, revision: str | None) -> dict[str, Any]:
+    """What the Hub says of each file of the branch, by name: its size, and what it is compared by."""
+    found = api.repo_info(hub.repo_id, revision=revision, repo_type=kind, files_metadata=True).siblings or []
+    return {each.rfilename: each for each in found}
+
+
+def is_new(added: CommitOperationAdd, there: Any) -> bool:
+    """Whether a file is not what the Hub has in its place; None where it has nothing there."""
+    if there is None or there.lfs:
+        return there is None or there.lfs.sha256 != added.upload_info.sha256.hex()
+    if there.size != added.upload_info.size:
+        return True
+    with added.as_file() as file:
+        return git_hash(file.read()) != there.blob_id
+
+
+def left_behind(hub: HubSettings, there: Mapping[str, Any], names: set[str]) -> list[CommitOperationDelete]:
+    """Weights that are in the repository and not in this model: beside it they would be loaded with it, or instead."""
+    others = {name for name in there if "/" not in name} - names
+    gone = sorted(name for name in others if any(fnmatch.fnmatch(name, each) for each in WEIGHTS))
+    if gone:
+        console.warn(f"{', '.join(gone)} of another model go from {hub.repo_id}; its earlier commits keep them")
+    return [CommitOperationDelete(name) for name in gone]

@@ -7,7 +7,6 @@ again, and the content of a large one counts as soon as it is stored, also where
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -19,9 +18,9 @@ from hfscale import access, console
 from hfscale.errors import HubError, SettingsError
 from hfscale.files import write_json
 from hfscale.hub.child import in_child
-from hfscale.hub.contents import RECORD, WEIGHTS, Published, data_files, published_files
+from hfscale.hub.contents import RECORD, Published, data_files, published_files
 from hfscale.hub.scan import refuse_private, refuse_secrets
-from hfscale.hub.there import MESSAGE, Kind, open_pull_request
+from hfscale.hub.there import MESSAGE, Kind, files_there, is_new, left_behind, open_pull_request
 from hfscale.network import quiet_client
 from hfscale.schemas import HubSettings
 
@@ -37,6 +36,10 @@ class Pushed(NamedTuple):
     num_files: int
     num_bytes: int
     """Of all files, also of those that were there already."""
+    num_new: int
+    new_bytes: int
+    """Of those that were not there as they are; content that an earlier try has stored counts, though it isn't sent
+    again."""
 
 
 def push(run: Path, hub: HubSettings) -> Pushed:
@@ -52,10 +55,10 @@ def push(run: Path, hub: HubSettings) -> Pushed:
     record, before = _record_of(run, hub), push_record(run)
     if not (before.get("complete") and before.get("repo_id") != hub.repo_id):  # elsewhere it is, and stays known to be
         write_json(run / RECORD, {**record, "complete": False})
-    url, pull_request = _trying_again(hub, partial(_upload, hub, files, record["pull_request_ref"]))
+    pushed, pull_request = _trying_again(hub, partial(_upload, hub, files, record["pull_request_ref"]))
     ref = pull_request or record["pull_request_ref"]
     write_json(run / RECORD, {**record, "pull_request_ref": ref, "complete": True})
-    return Pushed(url, len(files), sum(file.num_bytes for file in files))
+    return pushed
 
 
 def push_model(folder: Path, hub: HubSettings, message: str) -> None:
@@ -84,9 +87,13 @@ def remembered(run: Path) -> HubSettings | None:
 
 def say_pushed(pushed: Pushed, hub: HubSettings) -> None:
     """One line for a push that is done."""
-    kind = "a pull request to " if hub.pull_request else ""
-    size = f"{pushed.num_files} files, {pushed.num_bytes / 2**20:,.2f} MiB"
-    console.say(f"pushed     {kind}{hub.repo_id}: {size}; {pushed.url}")
+    place = f"{'a pull request to ' if hub.pull_request else ''}{hub.repo_id}"
+    number, size, new = f"{pushed.num_files:,} files", f"{pushed.num_bytes / 2**20:,.2f} MiB", ""
+    if not pushed.num_new:
+        return console.say(f"hub        {place} holds all {number} already, nothing was sent; {pushed.url}")
+    if pushed.num_new < pushed.num_files:
+        number, new = f"{pushed.num_new:,} of {number} new or changed", f"{pushed.new_bytes / 2**20:,.2f} of "
+    console.say(f"pushed     {place}: {number}, {new}{size}; {pushed.url}")
 
 
 def _record_of(run: Path, hub: HubSettings) -> dict[str, Any]:
@@ -141,8 +148,8 @@ def push_dataset(source: Path, hub: HubSettings) -> Pushed:
     files = data_files(source, hub)
     refuse_secrets(files)
     access.refuse_without_token()
-    url, _ = _trying_again(hub, partial(_upload, hub, files, None, kind="dataset"))
-    return Pushed(url, len(files), sum(file.num_bytes for file in files))
+    pushed, _ = _trying_again(hub, partial(_upload, hub, files, None, kind="dataset"))
+    return pushed
 
 
 def _upload(
@@ -151,9 +158,9 @@ def _upload(
     pull_request: str | None,
     message: str = MESSAGE,
     kind: Kind = "model",
-) -> tuple[str, str | None]:
-    """(where it is now, the branch of a pull request that this has opened)."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+) -> tuple[Pushed, str | None]:
+    """(what it came to, the branch of a pull request that this has opened)."""
+    from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     api = HfApi(library_name="hfscale")
@@ -163,11 +170,9 @@ def _upload(
     shown = console.is_terminal() and not are_progress_bars_disabled()
     disable_progress_bars() if not shown else None
     added = [CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content) for file in files]
-    gone = (
-        [CommitOperationDelete(name) for name in _left_behind(api, hub, files, pull_request)]
-        if kind == "model"
-        else []
-    )
+    there = files_there(api, hub, kind, pull_request or hub.revision)
+    new = [each.upload_info.size for each in added if is_new(each, there.get(each.path_in_repo))]
+    gone = left_behind(hub, there, {file.name for file in files}) if kind == "model" else []
     try:
         done = api.create_commit(
             hub.repo_id,
@@ -181,17 +186,9 @@ def _upload(
         enable_progress_bars() if not shown else None
     if hub.pull_request and pull_request is None and done.pr_url is None:
         raise HubError(f"{hub.repo_id} holds all of this already, so that there is nothing to open a pull request for")
-    return done.pr_url or done.commit_url, f"refs/pr/{done.pr_num}" if done.pr_num else None
-
-
-def _left_behind(api: Any, hub: HubSettings, files: Sequence[Published], pull_request: str | None) -> list[str]:
-    """Weights that are in the repository and not in this model: beside it they would be loaded with it, or instead."""
-    found = api.repo_info(hub.repo_id, revision=pull_request or hub.revision).siblings or []
-    there = {file.rfilename for file in found if "/" not in file.rfilename} - {file.name for file in files}
-    gone = sorted(name for name in there if any(fnmatch.fnmatch(name, each) for each in WEIGHTS))
-    if gone:
-        console.warn(f"{', '.join(gone)} of another model go from {hub.repo_id}; its earlier commits keep them")
-    return gone
+    size = sum(file.num_bytes for file in files)
+    pushed = Pushed(done.pr_url or done.commit_url, len(files), size, len(new), sum(new))
+    return pushed, f"refs/pr/{done.pr_num}" if done.pr_num else None
 
 
 def _prepare(api: Any, hub: HubSettings, kind: Kind) -> None:

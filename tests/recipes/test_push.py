@@ -53,11 +53,13 @@ def test_what_goes_up_and_what_stays(hub: LoopbackHub, run_folder: Path) -> None
 def test_a_second_push_sends_what_has_changed(hub: LoopbackHub, run_folder: Path) -> None:
     pushed(hub, run_folder, "--repo", "alice/reviews")
     stored, commits = hub.bytes_stored, hub.repos["alice/reviews"].commits
-    pushed(hub, run_folder)
+    assert "hub        alice/reviews holds all 9 files already, nothing was sent; " in pushed(hub, run_folder)
     assert (hub.bytes_stored, hub.repos["alice/reviews"].commits) == (stored, commits)
     card = run_folder / "model" / "README.md"
     card.write_text(card.read_text() + "\nMore.\n")
-    pushed(hub, run_folder, "--license", "apache-2.0")
+    said = pushed(hub, run_folder, "--license", "apache-2.0")
+    sizes = {name: len(content) / 2**20 for name, content in hub.files("alice/reviews").items()}
+    assert f"1 of 9 files new or changed, {sizes['README.md']:.2f} of {sum(sizes.values()):.2f} MiB; " in said
     assert (hub.bytes_stored, hub.repos["alice/reviews"].commits) == (stored, commits + 1)
     text = hub.files("alice/reviews")["README.md"].decode()
     assert text.endswith("\nMore.\n") and yaml.safe_load(text.split("---")[1])["license"] == "apache-2.0"
