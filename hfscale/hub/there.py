@@ -10,11 +10,15 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.utils.sha import git_hash
 
 from hfscale import console
-from hfscale.hub.contents import WEIGHTS
+from hfscale.hub.contents import CARD, WEIGHTS
 from hfscale.schemas import HubSettings
 
 MESSAGE = "Push with hfscale"
 """Title of a commit, and of the pull request that is opened with it."""
+BEST = "The best model so far"
+"""How the title of a push in mid-training begins."""
+_OURS = (MESSAGE, BEST, "initial commit")
+"""Titles of the commits whose card nobody has written: the last is what the Hub makes with a new repository."""
 Kind = Literal["model", "dataset"]
 
 
@@ -49,6 +53,21 @@ def is_new(added: CommitOperationAdd, there: Any) -> bool:
         return True
     with added.as_file() as file:
         return git_hash(file.read()) != there.blob_id
+
+
+def keeps_card(api: Any, hub: HubSettings, kind: Kind, revision: str | None) -> bool:
+    """Whether the card there is somebody's own, which is said: its last change was no push, as the commit's title tells.
+
+    Asked of a card that is there, and is another than the one to be pushed.
+    """
+    (card,) = api.get_paths_info(hub.repo_id, [CARD], expand=True, revision=revision, repo_type=kind)
+    if card.last_commit is None or card.last_commit.title.startswith(_OURS):
+        return False
+    console.warn(
+        f"the card of {hub.repo_id} stays as it is there: {card.last_commit.title!r} changed it last, and no push; "
+        "`hfscale push` with --overwrite_card true puts this one in its place"
+    )
+    return True
 
 
 def left_behind(hub: HubSettings, there: Mapping[str, Any], names: set[str]) -> list[CommitOperationDelete]:

@@ -18,9 +18,9 @@ from hfscale import access, console
 from hfscale.errors import HubError, SettingsError
 from hfscale.files import write_json
 from hfscale.hub.child import in_child
-from hfscale.hub.contents import RECORD, Published, data_files, published_files
+from hfscale.hub.contents import CARD, RECORD, Published, data_files, published_files
 from hfscale.hub.scan import refuse_private, refuse_secrets
-from hfscale.hub.there import MESSAGE, Kind, files_there, is_new, left_behind, open_pull_request
+from hfscale.hub.there import MESSAGE, Kind, files_there, is_new, keeps_card, left_behind, open_pull_request
 from hfscale.network import quiet_client
 from hfscale.schemas import HubSettings
 
@@ -42,8 +42,11 @@ class Pushed(NamedTuple):
     again."""
 
 
-def push(run: Path, hub: HubSettings) -> Pushed:
+def push(run: Path, hub: HubSettings, overwrite_card: bool = False) -> Pushed:
     """Push a run folder, or a model folder, and note in its `push.json` where to and whether that is done.
+
+    Args:
+        overwrite_card: also a card that somebody has changed on the Hub.
 
     Raises:
         HubError: for what must not be published; where the Hub refuses, or stays away.
@@ -55,7 +58,8 @@ def push(run: Path, hub: HubSettings) -> Pushed:
     record, before = _record_of(run, hub), push_record(run)
     if not (before.get("complete") and before.get("repo_id") != hub.repo_id):  # elsewhere it is, and stays known to be
         write_json(run / RECORD, {**record, "complete": False})
-    pushed, pull_request = _trying_again(hub, partial(_upload, hub, files, record["pull_request_ref"]))
+    upload = partial(_upload, hub, files, record["pull_request_ref"], overwrite_card=overwrite_card)
+    pushed, pull_request = _trying_again(hub, upload)
     ref = pull_request or record["pull_request_ref"]
     write_json(run / RECORD, {**record, "pull_request_ref": ref, "complete": True})
     return pushed
@@ -136,10 +140,13 @@ def _try(act: Callable[[], Any]) -> Any:
         return access.problem_of(error)
 
 
-def push_dataset(source: Path, hub: HubSettings) -> Pushed:
+def push_dataset(source: Path, hub: HubSettings, overwrite_card: bool = False) -> Pushed:
     """Push the data in a file, or in a folder, under a card that counts what is in it; one that lies there is kept.
 
     Nothing is noted beside the data: the same call sends what the Hub misses, into the pull request that is open.
+
+    Args:
+        overwrite_card: as for `push`.
 
     Raises:
         DataError: for a source that doesn't exist or holds no data, and for a file that can't be read.
@@ -148,7 +155,8 @@ def push_dataset(source: Path, hub: HubSettings) -> Pushed:
     files = data_files(source, hub)
     refuse_secrets(files)
     access.refuse_without_token()
-    pushed, _ = _trying_again(hub, partial(_upload, hub, files, None, kind="dataset"))
+    upload = partial(_upload, hub, files, None, kind="dataset", overwrite_card=overwrite_card)
+    pushed, _ = _trying_again(hub, upload)
     return pushed
 
 
@@ -158,6 +166,7 @@ def _upload(
     pull_request: str | None,
     message: str = MESSAGE,
     kind: Kind = "model",
+    overwrite_card: bool = False,
 ) -> tuple[Pushed, str | None]:
     """(what it came to, the branch of a pull request that this has opened)."""
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -171,7 +180,10 @@ def _upload(
     disable_progress_bars() if not shown else None
     added = [CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content) for file in files]
     there = files_there(api, hub, kind, pull_request or hub.revision)
-    new = [each.upload_info.size for each in added if is_new(each, there.get(each.path_in_repo))]
+    new = {each.path_in_repo: each.upload_info.size for each in added if is_new(each, there.get(each.path_in_repo))}
+    if CARD in {*new} & {*there} and not overwrite_card and keeps_card(api, hub, kind, pull_request or hub.revision):
+        added = [each for each in added if each.path_in_repo != CARD]
+        del new[CARD]
     gone = left_behind(hub, there, {file.name for file in files}) if kind == "model" else []
     try:
         done = api.create_commit(
@@ -186,8 +198,8 @@ def _upload(
         enable_progress_bars() if not shown else None
     if hub.pull_request and pull_request is None and done.pr_url is None:
         raise HubError(f"{hub.repo_id} holds all of this already, so that there is nothing to open a pull request for")
-    size = sum(file.num_bytes for file in files)
-    pushed = Pushed(done.pr_url or done.commit_url, len(files), size, len(new), sum(new))
+    size = sum(each.upload_info.size for each in added)
+    pushed = Pushed(done.pr_url or done.commit_url, len(added), size, len(new), sum(new.values()))
     return pushed, f"refs/pr/{done.pr_num}" if done.pr_num else None
 
 

@@ -89,6 +89,24 @@ def test_to_a_branch_and_as_a_pull_request(hub: LoopbackHub, run_folder: Path) -
     assert hub.files("bob/reviews", "refs/pr/1")["README.md"] == b"# Another\n"
 
 
+def test_a_card_that_somebody_has_changed_on_the_hub_stays(hub: LoopbackHub, run_folder: Path) -> None:
+    there = hub.repos["alice/reviews"] = Repo("alice", private=True)
+    there.branches["main"]["README.md"] = b"---\nlicense: mit\n---\n"
+    there.titles["main"] = {"README.md": "initial commit"}
+    pushed(hub, run_folder, "--repo", "alice/reviews")
+    files = hub.files("alice/reviews")
+    assert b"# " in files["README.md"]
+    files["README.md"], there.titles["main"]["README.md"] = b"# By hand\n", "Update README.md"
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.write("{}\n")
+    done = push(hub, run_folder, "--license", "mit")
+    assert done.returncode == 0 and "1 of 8 files new or changed" in done.stdout, done.stderr
+    assert "the card of alice/reviews stays as it is there: 'Update README.md' changed it last" in done.stderr
+    assert hub.files("alice/reviews")["README.md"] == b"# By hand\n"
+    pushed(hub, run_folder, "--overwrite_card", "true")
+    assert b"# By hand" not in hub.files("alice/reviews")["README.md"]
+
+
 FAULTS = {
     "a burst of 500 at the storage": ("PUT", "/", 3, {"status": 500}),
     "a burst of 503 at the commit": ("POST", "/commit/", 2, {"status": 503}),

@@ -25,6 +25,14 @@ def push_data(hub: LoopbackHub, rows: Path, *words: Any) -> str:
     return done.stdout + done.stderr
 
 
+def test_a_card_that_somebody_has_changed_on_the_hub_stays(hub: LoopbackHub, rows: Path) -> None:
+    push_data(hub, rows)
+    there = hub.repos["datasets/acme/mails"]
+    there.branches["main"]["README.md"], there.titles["main"]["README.md"] = b"# By hand\n", "Update README.md"
+    assert "the card of acme/mails stays" in push_data(hub, rows)
+    assert hub.files("datasets/acme/mails")["README.md"] == b"# By hand\n"
+
+
 def test_a_pull_request_is_gone_on_with_as_long_as_it_is_open(hub: LoopbackHub, rows: Path) -> None:
     there = hub.repos["datasets/acme/mails"] = Repo("acme", private=False)
     there.pulls += [Pull("Push with hfscale", "bob"), Pull("Mend a typo", "alice")]
