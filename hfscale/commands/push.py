@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _push(settings: argparse.Namespace) -> None:
-    from hfscale import hub
+    from hfscale import access, hub
 
     if (settings.run_folder is None) == (settings.dataset is None):
         both = ", not both" if settings.dataset else ""
@@ -50,6 +50,7 @@ def _push(settings: argparse.Namespace) -> None:
     if run is not None and not run.is_dir():
         raise SettingsError(f"no such folder: {run}")
     wanted = _wanted(settings, hub.remembered(run) if run else None)
+    access.warn_of_license(wanted)
     try:
         overwrite = settings.overwrite_card == "true"
         pushed = hub.push(run, wanted, overwrite) if run else hub.push_dataset(settings.dataset, wanted, overwrite)

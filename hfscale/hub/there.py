@@ -56,7 +56,7 @@ def is_new(added: CommitOperationAdd, there: Any) -> bool:
 
 
 def keeps_card(api: Any, hub: HubSettings, kind: Kind, revision: str | None) -> bool:
-    """Whether the card there is somebody's own, which is said: its last change was no push, as the commit's title tells.
+    """Whether the card there is somebody's own, which is said: its last change was no push, as the title tells.
 
     Asked of a card that is there, and is another than the one to be pushed.
     """

@@ -26,7 +26,9 @@ def push_data(hub: LoopbackHub, rows: Path, *words: Any) -> str:
 
 
 def test_a_card_that_somebody_has_changed_on_the_hub_stays(hub: LoopbackHub, rows: Path) -> None:
-    push_data(hub, rows)
+    said = push_data(hub, rows, "--license", "Apache2.0")
+    assert "the license Apache2.0 is none that the Hub is known to list; did you mean apache-2.0? `other`" in said
+    assert "warning" not in push_data(hub, rows, "--license", "cc-by-4.0")
     there = hub.repos["datasets/acme/mails"]
     there.branches["main"]["README.md"], there.titles["main"]["README.md"] = b"# By hand\n", "Update README.md"
     assert "the card of acme/mails stays" in push_data(hub, rows)
