@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hfscale import access, console
+from hfscale.data.readers import KINDS, file_kind
 from hfscale.errors import HubError, SettingsError
 from hfscale.files import write_json
 from hfscale.hub.child import in_child
 from hfscale.hub.contents import CARD, RECORD, Published, data_files, published_files
+from hfscale.hub.data_card import source_files
 from hfscale.hub.scan import refuse_private, refuse_secrets
 from hfscale.hub.there import MESSAGE, Kind, files_there, is_new, keeps_card, left_behind, open_pull_request
 from hfscale.network import quiet_client
@@ -26,6 +28,8 @@ from hfscale.schemas import HubSettings
 
 WAITS = (5.0, 20.0, 60.0)
 """Seconds before each further try, on top of the client's own tries at single requests."""
+_SLOW_BYTES = 2e8
+"""Of rows, above which it is said that they are read."""
 
 
 class Pushed(NamedTuple):
@@ -152,6 +156,11 @@ def push_dataset(source: Path, hub: HubSettings, overwrite_card: bool = False) -
         DataError: for a source that doesn't exist or holds no data, and for a file that can't be read.
         HubError: for a secret in the data; where the Hub refuses, or stays away.
     """
+    size = sum(path.stat().st_size for path in source_files(source) if file_kind(path) in KINDS)
+    if size > _SLOW_BYTES:
+        console.say(
+            f"data       {size / 2**20:,.0f} MiB are read to count rows and to look for secrets: this takes a while"
+        )
     files = data_files(source, hub)
     refuse_secrets(files)
     access.refuse_without_token()

@@ -10,7 +10,10 @@ import pytest
 from tests.support.commands import run
 from tests.support.hub import TOKEN, LoopbackHub
 from tests.support.hub_state import Pull, Repo
+from tests.support.pushing import SHORT
 from tests.support.tiny import reviews, write_csv
+
+SLOW = f"import hfscale.hub.upload as upload; upload._SLOW_BYTES = 500; {SHORT}"
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def rows(tmp_path: Path) -> Path:
 
 def push_data(hub: LoopbackHub, rows: Path, *words: Any) -> str:
     environ = hub.environment(TOKEN, rows.parent / "cache")
-    done = run("-m", "hfscale", "push", "--dataset", rows, "--repo", "acme/mails", *words, env=environ)
+    done = run("-c", SLOW, "push", "--dataset", rows, "--repo", "acme/mails", *words, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -38,7 +41,7 @@ def test_a_card_that_somebody_has_changed_on_the_hub_stays(hub: LoopbackHub, row
 def test_a_pull_request_is_gone_on_with_as_long_as_it_is_open(hub: LoopbackHub, rows: Path) -> None:
     there = hub.repos["datasets/acme/mails"] = Repo("acme", private=False)
     there.pulls += [Pull("Push with hfscale", "bob"), Pull("Mend a typo", "alice")]
-    push_data(hub, rows, "--pull_request", "true")
+    assert "data       0 MiB are read to count rows and to look for" in push_data(hub, rows, "--pull_request", "true")
     write_csv(rows, reviews(40))
     push_data(hub, rows, "--pull_request", "true")
     assert len(there.pulls) == 3 and b"| 40 |" in hub.files("datasets/acme/mails", "refs/pr/3")["README.md"]
