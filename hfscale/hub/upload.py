@@ -120,6 +120,12 @@ def push_record(run: Path) -> dict[str, Any]:
         return {}
 
 
+def published_as(run: Path) -> str | None:
+    """The repository that holds a run's model; None where no push is done, or only a pull request holds it."""
+    record = push_record(run)
+    return record.get("repo_id") if record.get("complete") and not record.get("pull_request") else None
+
+
 def _trying_again(hub: HubSettings, act: Callable[[], Any], waits: Sequence[float] | None = None) -> Any:
     """The result of `act`, which is tried once more after each wait as long as that may help."""
     for wait in (*(WAITS if waits is None else waits), None):
