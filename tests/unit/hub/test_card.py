@@ -132,6 +132,11 @@ def test_the_machine_is_what_the_run_noted_and_energy_says_how_it_was_made(tmp_p
     assert "about 40 Wh, an estimate and no measurement: 2.0 hours x 2 busy cores x 10 W, which is assumed" in text
     text = told(device="NVIDIA H100", power_limit_watts=700.0)
     assert "2 processes on NVIDIA H100 each" in text and "about 2.8 kWh" in text and "2 GPUs x 700 W" in text
+    earlier = [{"device": "cpu", "num_processes": 1, "cpu_cores": 4, "threads_per_process": 2}]
+    text = told(device="NVIDIA H100", power_limit_watts=700.0, earlier=earlier)
+    assert "Hardware of the last start: 2 processes on NVIDIA H100 each" in text
+    assert "Hardware of earlier starts: 1 process on a CPU of 4 cores, 2 threads each." in text
+    assert "as if all starts had had the hardware of the last" in text
     assert "Energy" not in told(device="NVIDIA H100") and "Energy" not in card("rows.csv")
 
 
