@@ -10,7 +10,7 @@ _HARDWARE = ("device", "num_processes", "cpu_cores", "threads_per_process", "pre
 
 
 def with_earlier(environment: dict[str, Any], origin: Path) -> dict[str, Any]:
-    """The environment of a start that goes on with the run in `origin`, with other machines in `earlier`, oldest first.
+    """The environment of a start that goes on with the run in `origin`, other machines in `earlier`, oldest first.
 
     A machine is what a card tells of it: so many processes on such a device.
     """
