@@ -60,11 +60,12 @@ def keeps_card(api: Any, hub: HubSettings, kind: Kind, revision: str | None) -> 
 
     Asked of a card that is there, and is another than the one to be pushed.
     """
-    (card,) = api.get_paths_info(hub.repo_id, [CARD], expand=True, revision=revision, repo_type=kind)
-    if card.last_commit is None or card.last_commit.title.startswith(_OURS):
+    found = api.get_paths_info(hub.repo_id, [CARD], expand=True, revision=revision, repo_type=kind)
+    last = found[0].last_commit if found else None
+    if last is None or last.title.startswith(_OURS):
         return False
     console.warn(
-        f"the card of {hub.repo_id} stays as it is there: {card.last_commit.title!r} changed it last, and no push; "
+        f"the card of {hub.repo_id} stays as it is there: {last.title!r} changed it last, and no push; "
         "`hfscale push` with --overwrite_card true puts this one in its place"
     )
     return True
