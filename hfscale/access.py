@@ -7,13 +7,26 @@ from collections.abc import Generator
 from functools import cache
 from typing import Any, NamedTuple
 
-from hfscale.errors import HubError
+from hfscale import console
+from hfscale.errors import HubError, did_you_mean
 from hfscale.network import quiet_client
 from hfscale.schemas import HubSettings
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 600.0
 _NO_SPACE = ("quota", "storage limit", "out of storage", "insufficient storage")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
+_LICENSES = """
+apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
+afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
+cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
+cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl
+lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl openmdw-1.0
+openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
+fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma unknown
+other
+"""
+"""What the Hub lists: https://huggingface.co/docs/hub/repositories-licenses."""
 
 
 class Access(NamedTuple):
@@ -50,6 +63,7 @@ def check_access(hub: HubSettings) -> Access:
     from huggingface_hub import HfApi
 
     refuse_without_token()
+    warn_of_license(hub)
     api = HfApi()
     try:
         with quiet_client():
@@ -88,6 +102,16 @@ def token_holder() -> tuple[str, str]:
     except Exception as error:
         raise HubError(f"can't ask the Hub: {problem_of(error).reason}") from None
     return who["name"], _role_of(who)
+
+
+def warn_of_license(hub: HubSettings) -> None:
+    """Warn of a license that isn't on the Hub's list as we know it: it may have grown, and so this is no refusal."""
+    known = _LICENSES.split()
+    if hub.license is not None and hub.license not in known:
+        near = did_you_mean(hub.license.lower(), known) or ";"
+        console.warn(
+            f"the license {hub.license} is none that the Hub is known to list{near} `other` stands for the rest"
+        )
 
 
 def refuse_without_token() -> None:

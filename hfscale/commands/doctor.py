@@ -4,6 +4,7 @@ the Hub would take a push."""
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ def _ask_hub(settings: argparse.Namespace) -> None:
     try:
         found = access.check_access(wanted)
     except HubError as error:
-        raise HubError(str(error).replace("--hub.", "--")) from None
+        said = re.sub(
+            r"--hub\.(\w+ (?:true|false))", r"`hfscale push --\1`", str(error)
+        )  # it has no such flags itself
+        raise HubError(said.replace("--hub.", "--")) from None
     kind = "private" if found.private else "public"
     there = f"is there, {kind}" if found.exists else "is free"
     console.say(f"{'repository':<11}{wanted.repo_id} {there}; {found.user} may push to it")

@@ -95,7 +95,7 @@ def _export(settings: argparse.Namespace) -> None:
                 usage = hub.chat_usage(data, trust)
             if wanted.format == "onnx":
                 usage = hub.onnx_usage(saved.kind)
-            published = (saved.run.get("hub") or {}).get("repo_id")
+            published = hub.published_as(run) if run else None
             text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage, published)
             files.write_text(temporary / "README.md", text)
     _say_sizes(exported)

@@ -36,11 +36,12 @@ def add_parser(commands: Any) -> None:
     add("--pull_request", choices=("true", "false"), help="open a pull request instead (false)")
     add("--license", metavar="ID", help="license that the card names, as in apache-2.0")
     add("--language", metavar="ID", help="language of the texts that the card names, as in en")
+    add("--overwrite_card", choices=("true", "false"), help="also a card that somebody changed on the Hub (false)")
     parser.set_defaults(run=_push)
 
 
 def _push(settings: argparse.Namespace) -> None:
-    from hfscale import hub
+    from hfscale import access, hub
 
     if (settings.run_folder is None) == (settings.dataset is None):
         both = ", not both" if settings.dataset else ""
@@ -49,8 +50,10 @@ def _push(settings: argparse.Namespace) -> None:
     if run is not None and not run.is_dir():
         raise SettingsError(f"no such folder: {run}")
     wanted = _wanted(settings, hub.remembered(run) if run else None)
+    access.warn_of_license(wanted)
     try:
-        pushed = hub.push(run, wanted) if run else hub.push_dataset(settings.dataset, wanted)
+        overwrite = settings.overwrite_card == "true"
+        pushed = hub.push(run, wanted, overwrite) if run else hub.push_dataset(settings.dataset, wanted, overwrite)
         hub.say_pushed(pushed, wanted)
     except HubError as error:
         raise HubError(f"not pushed to {wanted.repo_id}: {_as_flags(str(error))}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +52,9 @@ class _Table(NamedTuple):
     rows: int
     columns: dict[str, _Column]
     at_once: bool
-    """Whether `datasets` loads it by its name alone."""
+    """Whether `datasets` loads it by its name, and its separator."""
+    separator: str | None
+    """What stands between the cells of a csv file, where it is no comma."""
 
 
 def dataset_card(
@@ -119,6 +123,8 @@ def _read(path: Path, name: str) -> _Table:
     columns: dict[str, _Column] = {}
     rows = 0
     settings = SourceSettings(train=str(path))
+    separator = _separator(path, settings.encoding) if file_kind(path) == ".csv" else None
+    settings = dataclasses.replace(settings, delimiter=separator)
     for row in read_file(path, settings):
         rows += 1
         for column, value in row.values.items():
@@ -127,13 +133,20 @@ def _read(path: Path, name: str) -> _Table:
     if file_kind(path) == ".json":  # an object around the rows has to be named
         first = next((line.strip() for _, line in text_lines(path, settings.encoding) if line.strip()), "")
         at_once = first.startswith("[")
-    return _Table(name, _SPLITS.get(path.name.split(".")[0].lower()), rows, columns, at_once)
+    return _Table(name, _SPLITS.get(path.name.split(".")[0].lower()), rows, columns, at_once, separator)
+
+
+def _separator(path: Path, encoding: str) -> str | None:
+    """The one that a header without a comma has, if it is one."""
+    header = next((line for _, line in text_lines(path, encoding) if line.strip()), "").rstrip("\r\n")
+    found = [each for each in ",;\t|" if len(next(csv.reader([header], delimiter=each), [])) > 1]
+    return found[0] if len(found) == 1 and found != [","] else None
 
 
 def _configs(tables: list[_Table]) -> list[dict[str, Any]] | None:
     """One configuration with a file for each split, where that is what the files are."""
     splits = [table.split for table in tables] if len(tables) > 1 else [tables[0].split or "train"] if tables else []
-    alike = {(file_kind(Path(table.name)), tuple(table.columns)) for table in tables}
+    alike = {(file_kind(Path(table.name)), tuple(table.columns), table.separator) for table in tables}
     if not splits or None in splits or len(set(splits)) < len(splits) or len(alike) > 1:
         return None
     if not all(table.at_once for table in tables):
@@ -141,7 +154,8 @@ def _configs(tables: list[_Table]) -> list[dict[str, Any]] | None:
     order = list(dict.fromkeys(_SPLITS.values()))  # in which `datasets` will name them, too
     named = sorted(zip(splits, tables, strict=True), key=lambda pair: order.index(str(pair[0])))
     files = [{"split": split, "path": table.name} for split, table in named]
-    return [{"config_name": "default", "data_files": files}]
+    separator = tables[0].separator
+    return [{"config_name": "default", "data_files": files, **({"sep": separator} if separator else {})}]
 
 
 def _about_tables(tables: list[_Table]) -> str:

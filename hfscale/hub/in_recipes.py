@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hfscale import console
 from hfscale.errors import HubError, Interrupted
+from hfscale.hub.there import BEST
 from hfscale.hub.upload import push, push_model, say_pushed
 from hfscale.schemas import HubSettings
 from hfscale.training.checkpoint_files import best_folders, step_of
@@ -69,7 +70,7 @@ def _follow(hub: HubSettings, run: Path, ended: threading.Event) -> None:
             continue
         seen = newest
         try:
-            push_model(newest, hub, f"The best model so far, of step {step_of(newest)}")
+            push_model(newest, hub, f"{BEST}, of step {step_of(newest)}")
             console.say(f"pushed     {hub.repo_id}: the best model so far, of step {step_of(newest)}")
         except HubError as error:
             if newest.is_dir():  # else a better one has taken its place

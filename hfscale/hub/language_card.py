@@ -32,9 +32,11 @@ def language_model_card(config: Any, result: dict[str, Any], pipeline_tag: str) 
         f"{result['num_tokens']['train']:,} tokens of {source} in {result['num_examples']['train']:,} sequences of at "
         f"most {config.data.max_length}."
     )
+    trust = ", trust_remote_code=True" if config.model.trust_remote_code else ""
+    needs = f"`pip install transformers torch`.{trust_note(config.model)}"
     sections = {
         "": f"This model {_DOES[pipeline_tag]}. It was trained on {source} from {start}.",
-        "Use": f"`pip install transformers torch`.\n\n{plain_usage(_KINDS[pipeline_tag])}",
+        "Use": f"{needs}\n\n{plain_usage(_KINDS[pipeline_tag], trust)}",
         "Results": results(result, f"held-out sequences of {_held_out(config)}", words, _BITS[pipeline_tag]),
         "Training": training(config, result, data, words),
         "Limits": limits(config, result, metadata, words, _lengths(config)),

@@ -142,21 +142,27 @@ def _environment(config: Any) -> dict[str, Any]:
 
 
 def _machine(environment: dict[str, Any], result: dict[str, Any]) -> list[str]:
-    number, seconds = result["num_processes"], result["train_seconds"]
-    device, processes = "", _count(number, "process", "es")
-    if environment.get("device") == "cpu":
-        threads = _count(environment["threads_per_process"], "thread")
-        device = f" on a CPU of {_count(environment['cpu_cores'], 'core')}, {threads} each"
-    elif environment:
-        device = f" on {environment['device']} each"
-    memory, precision = result.get("peak_memory_bytes"), environment.get("precision")
-    lines = [f"Hardware: {processes}{device}{f', {precision}' if precision else ''}."]
+    number, seconds, memory = result["num_processes"], result["train_seconds"], result.get("peak_memory_bytes")
+    earlier = [_hardware(each, each["num_processes"]) for each in environment.get("earlier", [])]
+    lines = [f"Hardware{' of the last start' if earlier else ''}: {_hardware(environment, number)}."]
+    lines += [f"Hardware of earlier starts: {'; '.join(earlier)}."] if earlier else []
     most = f"; at most {memory / 2**30:.2f} GiB of memory in a process" if memory else ""
     lines.append(f"Time: {_duration(seconds)} of training, evaluation and saving left out{most}.")
     lines += filter(None, [_energy(environment, number, seconds)])
     packages = environment.get("packages", {})
     used = ", ".join(f"{name} {packages[name]}" for name in _PACKAGES if name in packages)
     return [*lines, *([f"Software: {used}."] if used else [])]
+
+
+def _hardware(environment: dict[str, Any], number: int) -> str:
+    """So many processes on such a device."""
+    processes, device, precision = _count(number, "process", "es"), "", environment.get("precision")
+    if environment.get("device") == "cpu":
+        threads = _count(environment["threads_per_process"], "thread")
+        device = f" on a CPU of {_count(environment['cpu_cores'], 'core')}, {threads} each"
+    elif environment:
+        device = f" on {environment['device']} each"
+    return f"{processes}{device}{f', {precision}' if precision else ''}"
 
 
 def _count(number: int, name: str, plural: str = "s") -> str:
@@ -182,9 +188,10 @@ def _energy(environment: dict[str, Any], number: int, seconds: float) -> str:
     hours = watts * seconds / 3600
     amount = f"about {hours / 1000:.2g} kWh" if hours >= 1000 else f"about {hours:.2g} Wh"
     amount = amount if hours >= 0.01 else "less than 0.01 Wh"
+    alone = ", as if all starts had had the hardware of the last" if environment.get("earlier") else ""
     return (
-        f"Energy: {amount}, an estimate and no measurement: {_duration(seconds)} x {times}; the rest of the machine "
-        "is not in it."
+        f"Energy: {amount}, an estimate and no measurement: {_duration(seconds)} x {times}{alone}; the rest of the "
+        "machine is not in it."
     )
 
 

@@ -7,25 +7,29 @@ again, and the content of a large one counts as soon as it is stored, also where
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hfscale import access, console
+from hfscale.data.readers import KINDS, file_kind
 from hfscale.errors import HubError, SettingsError
 from hfscale.files import write_json
 from hfscale.hub.child import in_child
-from hfscale.hub.contents import RECORD, WEIGHTS, Published, data_files, published_files
+from hfscale.hub.contents import CARD, RECORD, Published, data_files, published_files
+from hfscale.hub.data_card import source_files
 from hfscale.hub.scan import refuse_private, refuse_secrets
+from hfscale.hub.there import MESSAGE, Kind, files_there, is_new, keeps_card, left_behind, open_pull_request
 from hfscale.network import quiet_client
 from hfscale.schemas import HubSettings
 
 WAITS = (5.0, 20.0, 60.0)
 """Seconds before each further try, on top of the client's own tries at single requests."""
+_SLOW_BYTES = 2e8
+"""Of rows, above which it is said that they are read."""
 
 
 class Pushed(NamedTuple):
@@ -36,10 +40,17 @@ class Pushed(NamedTuple):
     num_files: int
     num_bytes: int
     """Of all files, also of those that were there already."""
+    num_new: int
+    new_bytes: int
+    """Of those that were not there as they are; content that an earlier try has stored counts, though it isn't sent
+    again."""
 
 
-def push(run: Path, hub: HubSettings) -> Pushed:
+def push(run: Path, hub: HubSettings, overwrite_card: bool = False) -> Pushed:
     """Push a run folder, or a model folder, and note in its `push.json` where to and whether that is done.
+
+    Args:
+        overwrite_card: also a card that somebody has changed on the Hub.
 
     Raises:
         HubError: for what must not be published; where the Hub refuses, or stays away.
@@ -51,10 +62,11 @@ def push(run: Path, hub: HubSettings) -> Pushed:
     record, before = _record_of(run, hub), push_record(run)
     if not (before.get("complete") and before.get("repo_id") != hub.repo_id):  # elsewhere it is, and stays known to be
         write_json(run / RECORD, {**record, "complete": False})
-    url, pull_request = _trying_again(hub, partial(_upload, hub, files, record["pull_request_ref"]))
+    upload = partial(_upload, hub, files, record["pull_request_ref"], overwrite_card=overwrite_card)
+    pushed, pull_request = _trying_again(hub, upload)
     ref = pull_request or record["pull_request_ref"]
     write_json(run / RECORD, {**record, "pull_request_ref": ref, "complete": True})
-    return Pushed(url, len(files), sum(file.num_bytes for file in files))
+    return pushed
 
 
 def push_model(folder: Path, hub: HubSettings, message: str) -> None:
@@ -83,9 +95,13 @@ def remembered(run: Path) -> HubSettings | None:
 
 def say_pushed(pushed: Pushed, hub: HubSettings) -> None:
     """One line for a push that is done."""
-    kind = "a pull request to " if hub.pull_request else ""
-    size = f"{pushed.num_files} files, {pushed.num_bytes / 2**20:,.2f} MiB"
-    console.say(f"pushed     {kind}{hub.repo_id}: {size}; {pushed.url}")
+    place = f"{'a pull request to ' if hub.pull_request else ''}{hub.repo_id}"
+    number, size, new = f"{pushed.num_files:,} files", f"{pushed.num_bytes / 2**20:,.2f} MiB", ""
+    if not pushed.num_new:
+        return console.say(f"hub        {place} holds all {number} already, nothing was sent; {pushed.url}")
+    if pushed.num_new < pushed.num_files:
+        number, new = f"{pushed.num_new:,} of {number} new or changed", f"{pushed.new_bytes / 2**20:,.2f} of "
+    console.say(f"pushed     {place}: {number}, {new}{size}; {pushed.url}")
 
 
 def _record_of(run: Path, hub: HubSettings) -> dict[str, Any]:
@@ -102,6 +118,12 @@ def push_record(run: Path) -> dict[str, Any]:
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError):
         return {}
+
+
+def published_as(run: Path) -> str | None:
+    """The repository that holds a run's model; None where no push is done, or only a pull request holds it."""
+    record = push_record(run)
+    return record.get("repo_id") if record.get("complete") and not record.get("pull_request") else None
 
 
 def _trying_again(hub: HubSettings, act: Callable[[], Any], waits: Sequence[float] | None = None) -> Any:
@@ -128,44 +150,56 @@ def _try(act: Callable[[], Any]) -> Any:
         return access.problem_of(error)
 
 
-def push_dataset(source: Path, hub: HubSettings) -> Pushed:
+def push_dataset(source: Path, hub: HubSettings, overwrite_card: bool = False) -> Pushed:
     """Push the data in a file, or in a folder, under a card that counts what is in it; one that lies there is kept.
 
-    Nothing is noted beside the data: the same call sends what the Hub misses.
+    Nothing is noted beside the data: the same call sends what the Hub misses, into the pull request that is open.
+
+    Args:
+        overwrite_card: as for `push`.
 
     Raises:
         DataError: for a source that doesn't exist or holds no data, and for a file that can't be read.
         HubError: for a secret in the data; where the Hub refuses, or stays away.
     """
+    size = sum(path.stat().st_size for path in source_files(source) if file_kind(path) in KINDS)
+    if size > _SLOW_BYTES:
+        console.say(
+            f"data       {size / 2**20:,.0f} MiB are read to count rows and to look for secrets: this takes a while"
+        )
     files = data_files(source, hub)
     refuse_secrets(files)
     access.refuse_without_token()
-    url, _ = _trying_again(hub, partial(_upload, hub, files, None, kind="dataset"))
-    return Pushed(url, len(files), sum(file.num_bytes for file in files))
+    upload = partial(_upload, hub, files, None, kind="dataset", overwrite_card=overwrite_card)
+    pushed, _ = _trying_again(hub, upload)
+    return pushed
 
 
 def _upload(
     hub: HubSettings,
     files: Sequence[Published],
     pull_request: str | None,
-    message: str = "Push with hfscale",
-    kind: Literal["model", "dataset"] = "model",
-) -> tuple[str, str | None]:
-    """(where it is now, the branch of a pull request that this has opened)."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    message: str = MESSAGE,
+    kind: Kind = "model",
+    overwrite_card: bool = False,
+) -> tuple[Pushed, str | None]:
+    """(what it came to, the branch of a pull request that this has opened)."""
+    from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     api = HfApi(library_name="hfscale")
     access.set_patience()
     _prepare(api, hub, kind)
+    pull_request = open_pull_request(api, hub, kind, pull_request) if hub.pull_request else None
     shown = console.is_terminal() and not are_progress_bars_disabled()
     disable_progress_bars() if not shown else None
     added = [CommitOperationAdd(file.name, str(file.path) if file.content is None else file.content) for file in files]
-    gone = (
-        [CommitOperationDelete(name) for name in _left_behind(api, hub, files, pull_request)]
-        if kind == "model"
-        else []
-    )
+    there = files_there(api, hub, kind, pull_request or hub.revision)
+    new = {each.path_in_repo: each.upload_info.size for each in added if is_new(each, there.get(each.path_in_repo))}
+    if CARD in {*new} & {*there} and not overwrite_card and keeps_card(api, hub, kind, pull_request or hub.revision):
+        added = [each for each in added if each.path_in_repo != CARD]
+        del new[CARD]
+    gone = left_behind(hub, there, {file.name for file in files}) if kind == "model" else []
     try:
         done = api.create_commit(
             hub.repo_id,
@@ -179,20 +213,12 @@ def _upload(
         enable_progress_bars() if not shown else None
     if hub.pull_request and pull_request is None and done.pr_url is None:
         raise HubError(f"{hub.repo_id} holds all of this already, so that there is nothing to open a pull request for")
-    return done.pr_url or done.commit_url, f"refs/pr/{done.pr_num}" if done.pr_num else None
+    size = sum(each.upload_info.size for each in added)
+    pushed = Pushed(done.pr_url or done.commit_url, len(added), size, len(new), sum(new.values()))
+    return pushed, f"refs/pr/{done.pr_num}" if done.pr_num else None
 
 
-def _left_behind(api: Any, hub: HubSettings, files: Sequence[Published], pull_request: str | None) -> list[str]:
-    """Weights that are in the repository and not in this model: beside it they would be loaded with it, or instead."""
-    found = api.repo_info(hub.repo_id, revision=pull_request or hub.revision).siblings or []
-    there = {file.rfilename for file in found if "/" not in file.rfilename} - {file.name for file in files}
-    gone = sorted(name for name in there if any(fnmatch.fnmatch(name, each) for each in WEIGHTS))
-    if gone:
-        console.warn(f"{', '.join(gone)} of another model go from {hub.repo_id}; its earlier commits keep them")
-    return gone
-
-
-def _prepare(api: Any, hub: HubSettings, kind: str) -> None:
+def _prepare(api: Any, hub: HubSettings, kind: Kind) -> None:
     """See to it that the repository and the branch are there."""
     if hub.pull_request:
         return

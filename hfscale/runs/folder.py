@@ -3,7 +3,7 @@
 RUN/
 |-- .lock                  who is writing to it
 |-- config.yaml            the resolved settings; `--config RUN/config.yaml` runs the same again
-|-- environment.json       versions and hardware
+|-- environment.json       versions and hardware of the last start, other hardware of those before it
 |-- metrics.jsonl          one object per logged step
 |-- checkpoints/step-*/    what an interrupted run goes on from
 |-- checkpoints/best-*/    the best model so far
@@ -33,6 +33,7 @@ from hfscale.errors import AlreadyDone, HfscaleError, HubError, RunFolderError
 from hfscale.files import clear_leftovers, write_json
 from hfscale.runs.changes import allowed_changes, refuse_another_run, refuse_unknown_names, saved_settings
 from hfscale.runs.lock import LOCK, RunLock
+from hfscale.runs.machines import with_earlier
 from hfscale.schemas import HubSettings, TrainSettings
 from hfscale.training.checkpoint_files import (
     BrokenCheckpoint,
@@ -247,6 +248,8 @@ def open_run(run: Run, config: Any, environment: dict[str, Any], accelerator: Ac
         if accelerator.is_main_process:
             before = _trunk(run)
             save_config(resolved(config, accelerator), path / "config.yaml")
+            if run.checkpoint is not None:
+                environment = with_earlier(environment, run.checkpoint.folder.parent.parent)
             write_json(path / "environment.json", environment)
             if before:
                 _copy(*before, path)

@@ -53,11 +53,13 @@ def test_what_goes_up_and_what_stays(hub: LoopbackHub, run_folder: Path) -> None
 def test_a_second_push_sends_what_has_changed(hub: LoopbackHub, run_folder: Path) -> None:
     pushed(hub, run_folder, "--repo", "alice/reviews")
     stored, commits = hub.bytes_stored, hub.repos["alice/reviews"].commits
-    pushed(hub, run_folder)
+    assert "hub        alice/reviews holds all 9 files already, nothing was sent; " in pushed(hub, run_folder)
     assert (hub.bytes_stored, hub.repos["alice/reviews"].commits) == (stored, commits)
     card = run_folder / "model" / "README.md"
     card.write_text(card.read_text() + "\nMore.\n")
-    pushed(hub, run_folder, "--license", "apache-2.0")
+    said = pushed(hub, run_folder, "--license", "apache-2.0")
+    sizes = {name: len(content) / 2**20 for name, content in hub.files("alice/reviews").items()}
+    assert f"1 of 9 files new or changed, {sizes['README.md']:.2f} of {sum(sizes.values()):.2f} MiB; " in said
     assert (hub.bytes_stored, hub.repos["alice/reviews"].commits) == (stored, commits + 1)
     text = hub.files("alice/reviews")["README.md"].decode()
     assert text.endswith("\nMore.\n") and yaml.safe_load(text.split("---")[1])["license"] == "apache-2.0"
@@ -83,8 +85,26 @@ def test_to_a_branch_and_as_a_pull_request(hub: LoopbackHub, run_folder: Path) -
     )
     (run_folder / "model" / "README.md").write_text("# Another\n")
     pushed(hub, run_folder)  # goes on in the same one
-    assert hub.files("bob/reviews") == {} and hub.repos["bob/reviews"].pulls == 1
+    assert hub.files("bob/reviews") == {} and len(hub.repos["bob/reviews"].pulls) == 1
     assert hub.files("bob/reviews", "refs/pr/1")["README.md"] == b"# Another\n"
+
+
+def test_a_card_that_somebody_has_changed_on_the_hub_stays(hub: LoopbackHub, run_folder: Path) -> None:
+    there = hub.repos["alice/reviews"] = Repo("alice", private=True)
+    there.branches["main"]["README.md"] = b"---\nlicense: mit\n---\n"
+    there.titles["main"] = {"README.md": "initial commit"}
+    pushed(hub, run_folder, "--repo", "alice/reviews")
+    files = hub.files("alice/reviews")
+    assert b"# " in files["README.md"]
+    files["README.md"], there.titles["main"]["README.md"] = b"# By hand\n", "Update README.md"
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.write("{}\n")
+    done = push(hub, run_folder, "--license", "mit")
+    assert done.returncode == 0 and "1 of 8 files new or changed" in done.stdout, done.stderr
+    assert "the card of alice/reviews stays as it is there: 'Update README.md' changed it last" in done.stderr
+    assert hub.files("alice/reviews")["README.md"] == b"# By hand\n"
+    pushed(hub, run_folder, "--overwrite_card", "true")
+    assert b"# By hand" not in hub.files("alice/reviews")["README.md"]
 
 
 FAULTS = {

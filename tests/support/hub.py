@@ -1,7 +1,7 @@
-"""A Hugging Face Hub of our own on 127.0.0.1: models, regular files and git-LFS, tokens, faults; it counts bytes.
+"""A Hugging Face Hub of our own on 127.0.0.1: models, data, regular files, git-LFS, tokens, faults; it counts bytes.
 
 Written after what `huggingface_hub` asks for. Storage has an origin of its own, as on the real Hub, because the client
-follows redirects within one origin by itself. Not in here: Xet, multipart uploads, git, data sets, web pages.
+follows redirects within one origin by itself. Not in here: Xet, multipart uploads, git, web pages.
 """
 
 from __future__ import annotations

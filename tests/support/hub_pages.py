@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
-import socket
-import struct
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs
 
 import yaml
 
-from tests.support.hub_state import Fault, Refusal, Repo, User
+from tests.support.hub_requests import Request
+from tests.support.hub_state import Pull, Refusal, Repo
 
 if TYPE_CHECKING:
     from tests.support.hub import LoopbackHub
@@ -23,111 +20,8 @@ if TYPE_CHECKING:
 LARGE = (".safetensors", ".png", ".model")
 
 
-class Request(BaseHTTPRequestHandler):
-    hub: LoopbackHub
-    is_storage: bool
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    do_HEAD = do_POST = do_PUT = do_GET
-
-    def _answer(self) -> None:
-        url = urlsplit(self.path)
-        self.where, self.query = unquote(url.path), parse_qs(url.query)
-        with self.hub.lock:
-            self.hub.requests.append(f"{self.command} {self.where}")
-        try:
-            if self.hub.gone:
-                raise _Cut
-            fault = self._fault()
-            self.body = self._read(fault)
-            if fault and fault.status:
-                raise Refusal(fault.status, "injected")
-            with self.hub.lock:
-                self._route()
-        except Refusal as refusal:
-            headers = {"X-Error-Message": refusal.message, **({"X-Error-Code": refusal.code} if refusal.code else {})}
-            self._send(refusal.status, {"error": refusal.message}, headers)
-        except (ConnectionError, _Cut):
-            self.close_connection = True
-
-    def _fault(self) -> Fault | None:
-        with self.hub.lock:
-            for fault in self.hub.faults:
-                if fault.times and fault.method == self.command and re.search(fault.path, self.where):
-                    fault.times -= 1
-                    return fault
-        return None
-
-    def _read(self, fault: Fault | None) -> bytes:
-        left = int(self.headers.get("Content-Length") or 0)
-        if fault and fault.cut_after is not None:
-            left = min(left, fault.cut_after)
-        body = b""
-        while left:
-            piece = self.rfile.read(min(left, 65536))
-            with self.hub.lock:
-                self.hub.bytes_stored += len(piece) if self.command == "PUT" else 0
-            if not piece:
-                raise _Cut
-            body, left = body + piece, left - len(piece)
-        if fault and fault.hold:
-            fault.hold.wait(60)
-        if fault and fault.cut_after is not None:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            raise _Cut
-        return body
-
-    def _route(self) -> None:
-        for method, pattern, act in _STORAGE if self.is_storage else _ROUTES:
-            found = re.fullmatch(pattern, self.where)
-            if found and self.command in method.split():
-                return act(self, *found.groups())
-        raise Refusal(404, "no such page")
-
-    def _send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    # who asks, and for what
-
-    def _user(self) -> User | None:
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-        if not token:
-            return None
-        user = self.hub.tokens.get(token)
-        if user is None or user.expired:
-            raise Refusal(401, "Invalid credentials in Authorization header")
-        return user
-
-    def _may_write(self, owner: str) -> bool:
-        user = self._user()
-        role = "write" if user and user.name == owner else user and user.orgs.get(owner)
-        return bool(user and user.role == "write" and role == "write")
-
-    def _repo(self, name: str, write: bool = False) -> Repo:
-        repo, user = self.hub.repos.get(name), self._user()
-        if repo is None or (repo.private and not (user and repo.owner in (user.name, *user.orgs))):
-            raise Refusal(404 if user else 401, "Repository not found", "RepoNotFound")
-        if write and not self._may_write(repo.owner):
-            raise Refusal(403, f"You may not write to {name}")
-        return repo
-
-    def _is_pull(self, revision: str) -> bool:
-        return "create_pr" in self.query or revision.startswith("refs/pr/")
-
-    # what is answered
+class Pages(Request):
+    """A repository of data is called `datasets/alice/mails`, a model's by its name alone."""
 
     def whoami(self) -> None:
         user = self._user()
@@ -141,7 +35,7 @@ class Request(BaseHTTPRequestHandler):
         asked = json.loads(self.body)
         user = self._user()
         owner = asked["organization"] or (user.name if user else "")
-        name = f"{owner}/{asked['name']}"
+        name = f"{'datasets/' if asked.get('type') == 'dataset' else ''}{owner}/{asked['name']}"
         if not self._may_write(owner):
             raise Refusal(403, f"You may not create {name}")
         made = name not in self.hub.repos
@@ -152,10 +46,45 @@ class Request(BaseHTTPRequestHandler):
         repo = self._repo(name)
         if revision not in (*repo.branches, _sha(repo)):
             raise Refusal(404, "Revision not found", "RevisionNotFound")
-        siblings = [{"rfilename": each} for each in repo.branches.get(revision, repo.branches["main"])]
+        files = repo.branches.get(revision, repo.branches["main"])
+        siblings = [
+            {"rfilename": path, **(_blob(path, files[path]) if "blobs" in self.query else {})} for path in files
+        ]
         used = sum(map(len, repo.stored.values()))
         facts = {"id": name, "sha": _sha(repo), "private": repo.private, "tags": [], "usedStorage": used}
         self._send(200, {**facts, "siblings": siblings})
+
+    def paths_info(self, name: str, revision: str) -> None:
+        repo, asked = self._repo(name), parse_qs(self.body.decode())
+        files, titles = repo.branches[revision], repo.titles.get(revision, {})
+        answers = []
+        for path in set(asked["paths"]) & set(files):
+            blob = _blob(path, files[path])
+            answers.append({"type": "file", "path": path, "oid": blob["blobId"], "size": blob["size"]})
+            if asked["expand"] == ["true"]:  # what no commit has put there, a page of the Hub did
+                title = titles.get(path, f"Update {path}")
+                answers[-1]["lastCommit"] = {"id": _sha(repo), "title": title, "date": _DAY}
+        self._send(200, answers)
+
+    def discussions(self, name: str) -> None:
+        repo = self._repo(name)
+        kind, _, plain = name.rpartition("datasets/")
+        asked = {key: values[0] for key, values in self.query.items()}
+        found = [
+            {
+                "num": number,
+                "title": pull.title,
+                "status": pull.status,
+                "author": {"name": pull.author},
+                "isPullRequest": True,
+                "createdAt": _DAY,
+                "repo": {"name": plain, "type": "dataset" if kind else "model"},
+            }
+            for number, pull in enumerate(repo.pulls, start=1)
+            if asked.get("author") in (None, pull.author) and asked.get("status") in (None, "all", pull.status)
+        ]
+        page = found[::-1] if asked.get("type") != "discussion" else []
+        self._send(200, {"discussions": page, "count": len(page), "start": 0, "numClosedDiscussions": 0})
 
     def auth_check(self, name: str) -> None:
         self._repo(name, write=True)
@@ -208,11 +137,14 @@ class Request(BaseHTTPRequestHandler):
         self._send(200, {})
 
     def commit(self, name: str, revision: str) -> None:
-        opens = "create_pr" in self.query
+        opens, user = "create_pr" in self.query, self._user()
         repo = self._repo(name, write=not self._is_pull(revision))
-        files = dict(repo.branches[revision])
+        files, titles, title = dict(repo.branches[revision]), dict(repo.titles.get(revision, {})), ""
         for line in map(json.loads, self.body.splitlines()):
             value = line["value"]
+            title = value["summary"] if line["key"] == "header" else title
+            if line["key"] in ("file", "lfsFile"):
+                titles[value["path"]] = title
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
@@ -221,10 +153,13 @@ class Request(BaseHTTPRequestHandler):
                 files[value["path"]] = repo.stored[value["oid"]]
             elif line["key"] == "deletedFile":
                 del files[value["path"]]
-        repo.commits, repo.pulls = repo.commits + 1, repo.pulls + opens
-        repo.branches[f"refs/pr/{repo.pulls}" if opens else revision] = files
+        repo.commits += 1
+        if opens and user:
+            repo.pulls.append(Pull(title, user.name))
+            revision = f"refs/pr/{len(repo.pulls)}"
+        repo.branches[revision], repo.titles[revision] = files, titles
         answer = {"commitUrl": f"{self.hub.endpoint}/{name}/commit/{_sha(repo)}", "commitOid": _sha(repo)}
-        pull = {"pullRequestUrl": f"{self.hub.endpoint}/{name}/discussions/{repo.pulls}"} if opens else {}
+        pull = {"pullRequestUrl": f"{self.hub.endpoint}/{name}/discussions/{len(repo.pulls)}"} if opens else {}
         self._send(200, {**answer, **pull})
 
     def resolve(self, name: str, revision: str, path: str) -> None:
@@ -252,34 +187,34 @@ class Request(BaseHTTPRequestHandler):
         self._send(200, self.hub.repos[name].stored[oid], {"ETag": f'"{oid}"'})
 
 
-class _Cut(Exception):
-    """The connection is no more."""
-
-
-_NAME = "([^/]+/[^/]+?)"
+_NAME = "((?:datasets/)?[^/]+/[^/]+?)"
+_API = f"/api/(?:models/|(?=datasets/)){_NAME}"
+_DAY = "2026-01-01T00:00:00.000Z"
 _Act = Callable[..., None]
 _ROUTES: list[tuple[str, str, _Act]] = [
-    ("GET", "/api/whoami-v2", Request.whoami),
-    ("POST", "/api/repos/create", Request.create),
-    ("POST", "/api/validate-yaml", Request.validate_card),
-    ("GET", f"/api/models/{_NAME}", Request.info),
-    ("GET", f"/api/models/{_NAME}/revision/(.+)", Request.info),
-    ("GET", f"/api/models/{_NAME}/auth-check/write", Request.auth_check),
-    ("POST", f"/api/models/{_NAME}/branch/(.+)", Request.branch),
-    ("POST", f"/api/models/{_NAME}/preupload/(.+)", Request.preupload),
-    ("POST", f"/api/models/{_NAME}/commit/(.+)", Request.commit),
-    ("POST", rf"/{_NAME}\.git/info/lfs/objects/batch", Request.batch),
-    ("POST", rf"/{_NAME}\.git/info/lfs/verify", Request.verify),
-    ("GET HEAD", f"/{_NAME}/resolve/([^/]+)/(.+)", Request.resolve),
+    ("GET", "/api/whoami-v2", Pages.whoami),
+    ("POST", "/api/repos/create", Pages.create),
+    ("POST", "/api/validate-yaml", Pages.validate_card),
+    ("GET", f"{_API}", Pages.info),
+    ("GET", f"{_API}/revision/(.+)", Pages.info),
+    ("GET", f"{_API}/auth-check/write", Pages.auth_check),
+    ("GET", f"{_API}/discussions", Pages.discussions),
+    ("POST", f"{_API}/paths-info/(.+)", Pages.paths_info),
+    ("POST", f"{_API}/branch/(.+)", Pages.branch),
+    ("POST", f"{_API}/preupload/(.+)", Pages.preupload),
+    ("POST", f"{_API}/commit/(.+)", Pages.commit),
+    ("POST", rf"/{_NAME}\.git/info/lfs/objects/batch", Pages.batch),
+    ("POST", rf"/{_NAME}\.git/info/lfs/verify", Pages.verify),
+    ("GET HEAD", f"/{_NAME}/resolve/([^/]+)/(.+)", Pages.resolve),
 ]
 _STORAGE: list[tuple[str, str, _Act]] = [
-    ("PUT", f"/{_NAME}/([0-9a-f]+)", Request.store),
-    ("GET HEAD", f"/{_NAME}/([0-9a-f]+)", Request.fetch),
+    ("PUT", f"/{_NAME}/([0-9a-f]+)", Pages.store),
+    ("GET HEAD", f"/{_NAME}/([0-9a-f]+)", Pages.fetch),
 ]
 
 
 def handler(hub: LoopbackHub, is_storage: bool) -> type[Request]:
-    return type("Request", (Request,), {"hub": hub, "is_storage": is_storage})
+    return type("Pages", (Pages,), {"hub": hub, "routes": _STORAGE if is_storage else _ROUTES})
 
 
 def _sha(repo: Repo) -> str:
@@ -293,3 +228,11 @@ def _oid(content: bytes, large: bool) -> str:
         if large
         else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     )
+
+
+def _blob(path: str, content: bytes) -> dict[str, Any]:
+    """As a list of files names it; a large one's blob is its pointer."""
+    if not path.endswith(LARGE):
+        return {"size": len(content), "blobId": _oid(content, False)}
+    lfs = {"sha256": _oid(content, True), "size": len(content), "pointerSize": 134}
+    return {"size": len(content), "blobId": _oid(str(lfs).encode(), False), "lfs": lfs}

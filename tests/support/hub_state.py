@@ -18,15 +18,26 @@ class User:
 
 
 @dataclass
+class Pull:
+    """A pull request."""
+
+    title: str
+    author: str
+    status: str = "open"
+
+
+@dataclass
 class Repo:
-    """A model repository: files by branch, and large ones by their sha256."""
+    """A repository: files by branch, and large ones by their sha256."""
 
     owner: str
     private: bool
     branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
     stored: dict[str, bytes] = field(default_factory=dict)
     commits: int = 0
-    pulls: int = 0
+    pulls: list[Pull] = field(default_factory=list)
+    titles: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of the commit that has put a file there last, by branch."""
 
 
 class Refusal(Exception):

@@ -34,8 +34,13 @@ def test_what_would_fail(hub: LoopbackHub, tmp_path: Path) -> None:
     assert_one_line(doctor(hub, tmp_path, *ask, "alice/x", token=None), "there is no token", "HF_TOKEN")
     assert_one_line(doctor(hub, tmp_path, *ask, "alice/x", token="hf_other"), "the Hub doesn't take the token")
     assert_one_line(doctor(hub, tmp_path, *ask, "rob/x", token=READER), "the token of rob may only read")
-    assert_one_line(doctor(hub, tmp_path, *ask, "bob/x"), "alice may not write to bob/x", "--pull_request true")
-    assert_one_line(doctor(hub, tmp_path, *ask, "alice/open"), "alice/open is public", "--private false")
+    assert_one_line(
+        doctor(hub, tmp_path, *ask, "bob/x"), "alice may not write to bob/x", "`hfscale push --pull_request true`"
+    )
+    assert_one_line(
+        doctor(hub, tmp_path, *ask, "alice/open"),
+        "alice/open is public: allow that with `hfscale push --private false`",
+    )
     assert_one_line(doctor(hub, tmp_path, *ask, "x"), "--repo must be an owner and a name")
     assert_one_line(doctor(hub, tmp_path, "--repo", "alice/x"), "--repo has no effect without --hub")
     assert_one_line(doctor(hub, tmp_path), "give a run folder, or --hub")

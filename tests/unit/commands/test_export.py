@@ -137,7 +137,12 @@ def test_a_folder_elsewhere_is_compared_on_the_data_of_the_run_that_is_named(
     run = language_run("llama", tmp_path, tiny_model)
     elsewhere = shutil.copytree(run / "model", tmp_path / "far" / "away" / "model")
     assert "is no run's folder" in mistake(capsys, elsewhere, "--bits", 16, "--run", tmp_path)
+    (elsewhere / "README.md").write_text("---\ntags: [hfscale]\n---\n# A model\n")
+    record = {"repo_id": "me/gpt", "complete": False}
+    (run / "push.json").write_text(json.dumps(record))
     said = export(capsys, elsewhere, "--bits", 16, "--run", run, "--output", tmp_path / "half")
+    assert "base_model" not in (tmp_path / "half" / "README.md").read_text()  # there is no such repository yet
+    (run / "push.json").write_text(json.dumps(record | {"complete": True}))
     exported = json.loads((tmp_path / "half" / "export.json").read_text())
     (found,) = exported["comparisons"]
     assert exported["run"] == "../run" and found["after"] == "bfloat16" and found["metric"] == "bits_per_byte"
@@ -148,6 +153,7 @@ def test_a_folder_elsewhere_is_compared_on_the_data_of_the_run_that_is_named(
     assert 0.4 < half / whole < 0.6
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
     assert "standard error" in export(capsys, tmp_path / "half", "--bits", 8, "--tolerance", 1)
+    assert "base_model: me/gpt\nbase_model_relation: quantized" in (tmp_path / "half-8bit" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert", "chat"])

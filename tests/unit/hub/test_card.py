@@ -12,8 +12,16 @@ from huggingface_hub import ModelCard
 
 from hfscale.evaluation.intervals import wilson
 from hfscale.files import write_json
-from hfscale.hub import model_card, named_card
-from hfscale.schemas import DataSettings, LoraSettings, ModelSettings, OptimSettings, QuantSettings, TrainSettings
+from hfscale.hub import language_model_card, model_card, named_card
+from hfscale.schemas import (
+    CausalModelSettings,
+    DataSettings,
+    LoraSettings,
+    ModelSettings,
+    OptimSettings,
+    QuantSettings,
+    TrainSettings,
+)
 
 RESULT: dict[str, Any] = {
     "metrics": {"accuracy": 0.91, "loss": 0.3},
@@ -124,6 +132,11 @@ def test_the_machine_is_what_the_run_noted_and_energy_says_how_it_was_made(tmp_p
     assert "about 40 Wh, an estimate and no measurement: 2.0 hours x 2 busy cores x 10 W, which is assumed" in text
     text = told(device="NVIDIA H100", power_limit_watts=700.0)
     assert "2 processes on NVIDIA H100 each" in text and "about 2.8 kWh" in text and "2 GPUs x 700 W" in text
+    earlier = [{"device": "cpu", "num_processes": 1, "cpu_cores": 4, "threads_per_process": 2}]
+    text = told(device="NVIDIA H100", power_limit_watts=700.0, earlier=earlier)
+    assert "Hardware of the last start: 2 processes on NVIDIA H100 each" in text
+    assert "Hardware of earlier starts: 1 process on a CPU of 4 cores, 2 threads each." in text
+    assert "as if all starts had had the hardware of the last" in text
     assert "Energy" not in told(device="NVIDIA H100") and "Energy" not in card("rows.csv")
 
 
@@ -174,6 +187,17 @@ def test_an_adapter_names_its_base_on_the_hub_and_its_bits() -> None:
 def test_a_base_with_code_of_its_own_is_told_of() -> None:
     text = adapter_card(ModelSettings(name="org/bert", trust_remote_code=True))
     assert text.count("trust_remote_code=True") == 3 and "read it first" in text
+
+
+def test_a_language_model_with_code_of_its_own_is_loaded_with_it() -> None:
+    config = SimpleNamespace(
+        model=CausalModelSettings(name="org/gpt", trust_remote_code=True),
+        data=SimpleNamespace(train="rows.txt", validation=None, max_length=64),
+        optim=OptimSettings(),
+        train=TrainSettings(output_dir="run"),
+    )
+    text = language_model_card(config, {**RESULT, "metrics": {}, "num_tokens": {"train": 5760}}, "text-generation")
+    assert text.count("trust_remote_code=True") == 2 and "read it first" in text
 
 
 def test_an_adapter_of_a_local_model_says_that_it_must_be_given(tmp_path: Path) -> None:

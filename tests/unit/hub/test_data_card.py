@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from huggingface_hub import DatasetCard
 
@@ -60,6 +61,17 @@ def test_a_single_file_whose_owner_said_nothing(tmp_path: Path) -> None:
     configs = [{"config_name": "default", "data_files": files}]
     assert metadata(text) == {"size_categories": "n<1K", "configs": configs}
     assert "| `b` | 1 text, 1 missing |" in text and 'load_dataset("PATH_OR_HUB_ID")' in text
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_separator_is_found_in_the_header_and_told_to_the_library(tmp_path: Path, separator: str) -> None:
+    lines = [("text", "label"), ("well, well", "good"), ("no, no", "bad")]
+    (tmp_path / "train.csv").write_text("".join(separator.join(line) + "\n" for line in lines))
+    text = dataset_card(tmp_path)
+    assert "| `train.csv` | 2 | `text`, `label` |" in text and metadata(text)["configs"][0]["sep"] == separator
+    (tmp_path / "README.md").write_text(text)
+    found = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    assert found["train"][1] == {"text": "no, no", "label": "bad"}
 
 
 def test_what_the_library_would_not_load_by_its_name_gets_no_lines_that_do(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hfscale.errors import HubError
+from hfscale.hub import scan
 from hfscale.hub.contents import Published, data_files, without_places
 from hfscale.hub.scan import refuse_private, refuse_secrets
 from hfscale.schemas import HubSettings
@@ -23,6 +24,9 @@ SECRETS = [
     "glpat-" + "a1" * 10,
     "AIza" + "a1B2c" * 7,
     "xoxb-" + "1234567890",
+    "npm_" + "aB1" * 12,
+    "pypi-AgEI" + "a1" * 12,
+    "eyJ" + "a1" * 8 + ".eyJ" + "a1" * 8 + "." + "a1" * 8,
     "sk-proj-" + "a1" * 16,
     "-----BEGIN OPENSSH PRIVATE" + " KEY-----",
     "https://me:" + "word@example.org/x",
@@ -110,6 +114,21 @@ def test_no_secret_goes_up_with_data(tmp_path: Path, name: str) -> None:
     card = Published("README.md", tmp_path / "train.csv", f"values: {TOKEN}".encode())
     with pytest.raises(HubError, match="a Hugging Face token"):
         refuse_secrets([card])
+
+
+@pytest.mark.parametrize("block", [16, 2**22])
+@pytest.mark.parametrize("secret", SECRETS)
+def test_each_secret_is_found_in_data_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, block: int
+) -> None:
+    monkeypatch.setattr(scan, "_BLOCK", block)
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join([*HARMLESS, "é" * 30, f"see {secret}, please", "more"]))
+    with pytest.raises(HubError, match=rf"rows\.csv, line {len(HARMLESS) + 2}: ") as refused:
+        refuse_secrets([Published(path.name, path)])
+    assert secret not in str(refused.value)
+    path.write_text("\n".join(HARMLESS))
+    refuse_secrets([Published(path.name, path)])
 
 
 def test_what_is_no_data_does_not_go_up_with_it(tmp_path: Path) -> None:

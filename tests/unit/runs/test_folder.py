@@ -133,6 +133,21 @@ def test_the_newest_valid_checkpoint_is_gone_on_with(
     assert "step-000010 is damaged: model.safetensors has another sha256" in said and "passed over" in said
 
 
+def test_other_machines_of_earlier_starts_are_noted(tmp_path: Path, accelerator: Accelerator) -> None:
+    def machine(device: str) -> dict[str, Any]:
+        return {"device": device, "num_processes": 1}
+
+    config, noted = config_for(tmp_path), tmp_path / "environment.json"
+    begun(tmp_path, accelerator, steps=(5,))
+    noted.write_text(json.dumps(machine("one")))
+    earlier = []
+    for device in ("one", "two", "two", "three", "one"):
+        with open_run(claim(config, accelerator), config, machine(device), accelerator):
+            found = json.loads(noted.read_text())
+            earlier.append([each["device"] for each in found.get("earlier", [])])
+    assert earlier == [[], ["one"], ["one"], ["one", "two"], ["two", "three"]]
+
+
 def test_without_a_checkpoint_it_begins_anew(
     tmp_path: Path, accelerator: Accelerator, capsys: pytest.CaptureFixture[str]
 ) -> None:
