@@ -54,9 +54,9 @@ class TrainSettings:
     """Seconds in which no forward pass was finished and no file written, after which the stacks of all processes are
     shown and the run ends; null for no limit. Has to be longer than a checkpoint takes: the others wait for it."""
     best_metric: str | None = None
-    """Validation metric that decides which model is kept; by default the task's first one."""
+    """Validation metric that decides which model is kept, a tie by the lower loss; by default the task's first one."""
     early_stop: int | None = None
-    """Evaluations without a better model after which training stops."""
+    """Evaluations without a better `best_metric` after which training stops."""
     precision: Literal["fp32", "bf16"] | None = None
     """Arithmetic of the forward pass; by default what `accelerate launch` was told, else fp32."""
     activation_checkpointing: bool = False
