@@ -19,6 +19,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "predict",
         allow_abbrev=False,
+        usage="%(prog)s RUN (--text TEXT ... | --file FILE) [OPTIONS]",
         help="label texts, tag words, answer questions or translate with a run's model",
         description="Predict with a run's model; one JSON object per text: its label with every label's probability, "
         "its words with their tags, or the answer to a question.",
