@@ -229,7 +229,10 @@ def _explain(message: str, schema: type, args: list[str], files: dict[str, dict[
     if "unrecognized arguments: " in message:
         first = message.split("unrecognized arguments: ")[1].split()[0]
         if not first.startswith("--"):
-            return f"unexpected argument {first}; settings are given as --key value"
+            name = first.lstrip("-\u2013\u2014").partition("=")[0]  # with the dashes of a text processor, too
+            quoted = "settings are given as --key value, in quotes where the value has several parts"
+            way_out = f"did you mean --{name}?" if name in dict(_fields(schema)) else quoted
+            return f"unexpected argument {first}; {way_out}"
         key = first.lstrip("-").split("=")[0]
         return f"unknown key {key} on the command line{_nearest(key, schema)}"
     if "expected one argument" in message:
@@ -251,7 +254,19 @@ def _explain(message: str, schema: type, args: list[str], files: dict[str, dict[
     missing = next((name for name in needed if f"{name}=None" in value), None)
     if missing:
         return f"{key}.{missing} is missing, without which --{key} has no effect; give --{key}.{missing}"
-    return f"{_where(key, args, files)}{key} must be {_describe(known[key])}, got {value}"
+    given = any(arg.split("=")[0] == f"--{key}" for arg in args)
+    where, way_out = ("", _how_to_write(key, known[key], value)) if given else (_where(key, files), "")
+    return f"{where}{key} must be {_describe(known[key])}{value and f', got {value}'}{way_out}"
+
+
+def _how_to_write(key: str, annotation: Any, value: str) -> str:
+    """A flag that the shell leaves whole, for a block, or for a list that came in pieces or without its brackets."""
+    block = _block_of(annotation)
+    if block:
+        return f"; give its settings one by one, as in --{key}.{dataclasses.fields(block)[0].name}"  # type: ignore[arg-type]
+    if "a list" not in _describe(annotation) or value.endswith("]"):
+        return ""
+    return f"; write it in quotes: --{key} '{f'{value} ...' if value.startswith('[') else f'[{value}'}]'"
 
 
 def _explain_check(message: str) -> str:
@@ -261,13 +276,9 @@ def _explain_check(message: str) -> str:
     )
 
 
-def _where(key: str, args: list[str], files: dict[str, dict[str, Any]]) -> str:
-    if any(arg.split("=")[0] == f"--{key}" for arg in args):
-        return ""
-    for path, content in files.items():
-        if any(found == key or found.startswith(key + ".") for found in _keys_of(content)):
-            return f"{path}: "
-    return ""
+def _where(key: str, files: dict[str, dict[str, Any]]) -> str:
+    holds = (path for path, content in files.items() if any(f"{k}.".startswith(f"{key}.") for k in _keys_of(content)))
+    return next((f"{path}: " for path in holds), "")
 
 
 def _describe(annotation: Any) -> str:
