@@ -12,6 +12,8 @@ from hfscale.commands.output import refuse_taken
 from hfscale.errors import ModelError, SettingsError
 from hfscale.schemas import PruneSettings
 
+_LR = 1e-4  # of finetune_bert.py for all weights
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
@@ -119,6 +121,8 @@ def _recovery(run: Path, settings: dict[str, Any], model_type: str, output: Path
         words += [f"--model.{name}", "null"] if model.get(name) is not None else []
     words += ["--model.random_weights", "false"] if model.get("random_weights") else []
     words += [word for name in ("lora", "quant") if settings.get(name) for word in (f"--{name}", "null")]
+    if settings.get("lora") and (settings.get("optim") or {}).get("lr", 0) > _LR:
+        words += ["--optim.lr", f"{_LR:g}"]  # an adapter's own would undo what the other weights know
     words += ["--train.resume", "auto"] if train.get("resume", "auto") != "auto" else []
     words += ["--train.max_steps", "null"] if train.get("max_steps") else []
     return shlex.join([*words, "--train.epochs", "1", "--train.output_dir", f"{output}-recovered"])
