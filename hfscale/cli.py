@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from hfscale.commands import compress, doctor, export, plan, predict, prune, push, slurm
 from hfscale.errors import SettingsError, did_you_mean, one_line
@@ -12,8 +13,22 @@ from hfscale.errors import SettingsError, did_you_mean, one_line
 _COMMANDS = (plan, predict, compress, export, prune, push, doctor, slurm)
 
 
+class _Help(argparse.HelpFormatter):
+    """Lines stay apart, and a value is called by its kind where it has no name."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(super(_Help, self)._fill_text(line, width, indent) for line in text.splitlines())
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        kinds: dict[Any, str] = {int: "N", float: "X", Path: "PATH"}
+        return kinds.get(action.type) or super()._get_default_metavar_for_optional(action)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose mistakes are one line each, without the usage, and know near names; so are its commands'."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=_Help, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(self._explain(message))
@@ -40,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of `hfscale`; a user's mistake ends in one line and exit status 2."""
-    parser = _Parser(prog="hfscale", description=__doc__, allow_abbrev=False)
+    parser = _Parser(prog="hfscale", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)

@@ -22,11 +22,10 @@ def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
     parser = commands.add_parser(
         "predict",
-        allow_abbrev=False,
         usage="%(prog)s RUN (--text TEXT ... | --file FILE) [OPTIONS]",
         help="label texts, tag words, answer questions or translate with a run's model",
         description="Predict with a run's model; one JSON object per text: its label with every label's probability, "
-        "its words with their tags, or the answer to a question.",
+        "its words with their tags, the answer to a question, or what an encoder-decoder writes.",
     )
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
     source = parser.add_mutually_exclusive_group(required=True)

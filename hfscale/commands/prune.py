@@ -19,7 +19,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
     parser = commands.add_parser(
         "prune",
-        allow_abbrev=False,
         help="take the least important parts out of a run's model, and measure what that costs and gives",
         description="Prune the model of a run of finetune_bert.py or train_cnn.py: metrics, size and speed before and "
         "after; the run stays as it is.",

@@ -23,7 +23,7 @@ class TrainSettings:
     """Seed of the new weights, the order of the examples and dropout."""
     epochs: float | None = None
     """Passes over the training examples. Where neither this nor `max_steps` is given the recipe's own length holds:
-    3 to fine-tune, 20 for the CNN and the RNN, 100 steps to pretrain."""
+    3 to fine-tune, 1 to align, 20 for the CNN and the RNN, 100 steps to pretrain."""
     max_steps: int | None = None
     """Optimizer steps, instead of `epochs`."""
     global_batch_size: int = 32

@@ -37,6 +37,13 @@ class Config:
     """A plain switch."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Publishing(Config):
+    """One that may be published."""
+
+    hub: HubSettings | None = None
+
+
 def parse(*args: str) -> Config:
     return parse_config(Config, list(args))
 
@@ -146,10 +153,6 @@ def test_a_key_near_to_nothing_is_told_its_siblings() -> None:
 
 
 def test_an_optional_block_without_what_it_needs_is_told_so() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Publishing(Config):
-        hub: HubSettings | None = None
-
     with pytest.raises(SettingsError, match=r"^hub\.repo_id is missing, without which --hub has no effect"):
         parse_config(Publishing, ["--hub.license", "mit"])
 
@@ -249,9 +252,12 @@ def test_print_config_prints_settings_that_run_the_same(tmp_path: Path, capsys: 
 
 def test_help_shows_the_text_under_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse("--help")
+        parse_config(Publishing, ["--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "Peak learning rate." in shown and "A plain switch." in shown
+    assert "--extra EXTRA Leave it out for none. (type: Extra | null, default: null)" in shown
+    assert "--hub HUB Push the model to the Hugging Face Hub when" in shown
+    assert "required" not in shown  # data.train and train.output_dir have defaults here
 
 
 def test_run_ends_a_mistake_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,3 +29,14 @@ def test_a_wrong_command_line(capsys: pytest.CaptureFixture[str], words: str, li
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert said.startswith(f"error: {line}") and said.count("\n") == 1
+
+
+def test_help_keeps_its_examples_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["push", "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "hfscale push runs/lora --repo me/my-model",
+        "hfscale push runs/lora # finish what failed",
+        "hfscale push --dataset mails.csv --repo me/mails",
+    ]
