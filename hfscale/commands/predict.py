@@ -73,7 +73,7 @@ def _predict(settings: argparse.Namespace) -> None:
     if models.is_seq2seq(model_folder):
         return _put_out(settings, _outputs(settings, model_folder, base, trained_on))
     classifier = models.saved_text_classifier(model_folder, settings.trust_remote_code, base)
-    if settings.output and settings.output.suffix in _TABLES and classifier.task in _NESTED:
+    if settings.output and settings.output.suffix.lower() in _TABLES and classifier.task in _NESTED:
         raise SettingsError(
             f"--output {settings.output}: what {classifier.task} finds in a text doesn't fit into one row of a table; "
             f"name it {settings.output.with_suffix('.jsonl')}"
@@ -98,8 +98,8 @@ def _outputs(settings: argparse.Namespace, model_folder: Path, base: Any, data: 
 def _put_out(settings: argparse.Namespace, predictions: list[Any]) -> None:
     from hfscale import console, files
 
-    if settings.output and settings.output.suffix in _TABLES:
-        files.write_text(settings.output, _as_table(predictions, _TABLES[settings.output.suffix]))
+    if settings.output and settings.output.suffix.lower() in _TABLES:
+        files.write_text(settings.output, _as_table(predictions, _TABLES[settings.output.suffix.lower()]))
         return console.say(f"wrote {len(predictions):,} rows to {settings.output}")
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
     if settings.output:

@@ -57,7 +57,7 @@ def test_a_file_is_read_by_the_runs_own_column(
         assert [json.loads(line)["text"] for line in lines] == ["good", "bad"]
 
 
-@pytest.mark.parametrize("ending, delimiter", [(".csv", ","), (".tsv", "\t")])
+@pytest.mark.parametrize("ending, delimiter", [(".CSV", ","), (".tsv", "\t")])
 def test_a_table(run_folder: Path, tmp_path: Path, ending: str, delimiter: str) -> None:
     texts = ['good, "very"\tgood', "caf\xe9\nbad"]
     main(["predict", str(run_folder), "--output", f"{tmp_path}/out{ending}", "--text", *texts])
