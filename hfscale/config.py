@@ -8,43 +8,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
-import re
-import types
-import typing
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
 
 from hfscale.errors import SettingsError, one_line
 from hfscale.files import write_text
+from hfscale.wrong_settings import block_of, explain, explain_check, fields_of, keys_of, nearest
 
 T = TypeVar("T")
-
-# Names that people know from elsewhere -> ours; only for "did you mean".
-_KNOWN_ELSEWHERE = {
-    "learning_rate": "optim.lr",
-    "optimizer": "optim.name",
-    "lr_scheduler_type": "optim.schedule",
-    "batch_size": "train.global_batch_size",
-    "per_device_train_batch_size": "train.micro_batch_size",
-    "per_device_eval_batch_size": "train.eval_batch_size",
-    "gradient_accumulation_steps": "train.micro_batch_size",
-    "num_train_epochs": "train.epochs",
-    "logging_steps": "train.log_steps",
-    "model_name_or_path": "model.name",
-    "train_file": "data.train",
-    "validation_file": "data.validation",
-    "test_file": "data.test",
-    "dataset_name": "data.train",
-    "max_seq_length": "data.max_length",
-    "report_to": "train.trackers",
-    "mixed_precision": "train.precision",
-    "bf16": "train.precision",
-}
 
 
 def parse_config(schema: type[T], args: list[str] | None = None) -> T:
@@ -56,10 +31,17 @@ def parse_config(schema: type[T], args: list[str] | None = None) -> T:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     set_loader("yaml_or_text", _load_value, exceptions=(yaml.YAMLError,))
     parser = ArgumentParser(
-        exit_on_error=False, allow_abbrev=False, parser_mode="yaml_or_text", description=schema.__doc__
+        exit_on_error=False,
+        allow_abbrev=False,
+        parser_mode="yaml_or_text",
+        description=schema.__doc__,
+        usage="%(prog)s [--config FILE ...] [--KEY VALUE ...]",
     )
-    parser.add_argument("--config", action="config", help="YAML file with settings; may be given more than once.")
+    parser.add_argument(
+        "--config", metavar="FILE", action="config", help="YAML file with settings; may be given more than once."
+    )
     parser.add_class_arguments(schema)
+    _complete_help(parser, schema)
     paths, args = _split_off_configs(_command_line() if args is None else args)
     files = {path: _read_yaml(path) for path in paths}
     for path, content in files.items():
@@ -71,9 +53,18 @@ def parse_config(schema: type[T], args: list[str] | None = None) -> T:
         fields = {field.name: getattr(values, field.name) for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
         return schema(**fields)
     except (argparse.ArgumentError, TypeError) as error:
-        raise SettingsError(_explain(str(error), schema, args, files)) from None
+        raise SettingsError(explain(str(error), schema, args, files)) from None
     except ValueError as error:  # raised by a schema's __post_init__
-        raise SettingsError(_explain_check(str(error))) from None
+        raise SettingsError(explain_check(str(error))) from None
+
+
+def _complete_help(parser: ArgumentParser, schema: type) -> None:
+    """Say what an optional block is for, by its own docstring, and nothing that has a default to be required."""
+    annotations = dict(fields_of(schema))
+    for action in parser._actions:
+        block = block_of(annotations.get(action.dest))
+        action.help = action.help or (block and block.__doc__)
+        action.required = action.required and action.default is None
 
 
 def save_config(config: Any, path: Path) -> None:
@@ -169,118 +160,11 @@ def _read_yaml(path: str) -> dict[str, Any]:
     return content or {}
 
 
-def _block_of(annotation: Any) -> type | None:
-    """The dataclass inside `Block` or `Block | None`, else None."""
-    options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
-
-
-def _is_union(annotation: Any) -> bool:
-    return isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union
-
-
-def _fields(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, annotation) of every setting, blocks themselves included."""
-    for name, annotation in typing.get_type_hints(schema).items():
-        yield prefix + name, annotation
-        block = _block_of(annotation)
-        if block is not None:
-            yield from _fields(block, f"{prefix}{name}.")
-
-
-def _keys_of(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of all values; no setting is itself a mapping, so that every mapping is a block."""
-    for name, value in content.items():
-        if isinstance(value, dict) and value:
-            yield from _keys_of(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
 def _refuse_unknown_keys(schema: type, content: dict[str, Any], path: str) -> None:
-    known = dict(_fields(schema))
-    for key in _keys_of(content):
+    known = dict(fields_of(schema))
+    for key in keys_of(content):
         if key not in known:
-            raise SettingsError(f"{path}: unknown key {key}{_nearest(key, schema)}")
+            raise SettingsError(f"{path}: unknown key {key}{nearest(key, schema)}")
     for name, value in content.items():
         if dataclasses.is_dataclass(known[name]) and not isinstance(value, dict):
             raise SettingsError(f"{path}: {name} must be a block of settings, got {value}")
-
-
-def _nearest(key: str, schema: type) -> str:
-    """`"; did you mean optim.lr?"` for `optim.learning_rat`: by our own names first, then by names used elsewhere."""
-    leaves = [name for name, annotation in _fields(schema) if _block_of(annotation) is None]
-    block, _, last = key.rpartition(".")
-    near = difflib.get_close_matches(key, leaves, n=1, cutoff=0.75)
-    if not near:
-        elsewhere = difflib.get_close_matches(last, _KNOWN_ELSEWHERE, n=1, cutoff=0.75)
-        near = [_KNOWN_ELSEWHERE[name] for name in elsewhere if _KNOWN_ELSEWHERE[name] in leaves]
-    if not near:
-        by_last = {name.rpartition(".")[2]: name for name in leaves}
-        near = [by_last[name] for name in difflib.get_close_matches(last, by_last, n=1, cutoff=0.75)]
-    if near:
-        return f"; did you mean {near[0]}?"
-    siblings = [name.rpartition(".")[2] for name in leaves if name.startswith(block + ".")] if block else []
-    return f"; {block} has {', '.join(siblings)}" if siblings else "; --help lists the settings"
-
-
-def _explain(message: str, schema: type, args: list[str], files: dict[str, dict[str, Any]]) -> str:
-    """One line for what jsonargparse said in several."""
-    if "unrecognized arguments: " in message:
-        first = message.split("unrecognized arguments: ")[1].split()[0]
-        if not first.startswith("--"):
-            return f"unexpected argument {first}; settings are given as --key value"
-        key = first.lstrip("-").split("=")[0]
-        return f"unknown key {key} on the command line{_nearest(key, schema)}"
-    if "expected one argument" in message:
-        return f"--{message.split('--')[1].split(':')[0]} needs a value"
-    unknown = re.search(r"Option '([^']+)' is not accepted|does not accept option '([^']+)'", message)
-    keys = re.findall(r'Parser key "([^"]+)"', message)
-    if unknown:
-        key = ".".join([*keys[:1], unknown[1] or unknown[2]])
-        return f"unknown key {key}{_nearest(key, schema)}"
-    known = dict(_fields(schema))
-    key = next((k for k in (".".join(keys), keys[0] if keys else "") if k in known), None)
-    if "is required" in message or key is None:
-        return " ".join(message.split())
-    got = re.findall(r"(?:Got value|Given value): (.*)", message)
-    nested = re.search(r"NestedArg\(key='([^']+)', val='(.*)'\)", message)  # a flag of an optional block
-    value = nested[2] if nested else got[-1] if got else ""
-    block = _block_of(known[key])
-    needed = [each.name for each in dataclasses.fields(block) if each.default is dataclasses.MISSING] if block else []
-    missing = next((name for name in needed if f"{name}=None" in value), None)
-    if missing:
-        return f"{key}.{missing} is missing, without which --{key} has no effect; give --{key}.{missing}"
-    return f"{_where(key, args, files)}{key} must be {_describe(known[key])}, got {value}"
-
-
-def _explain_check(message: str) -> str:
-    """What a schema's own check said, without the list of types that jsonargparse tried around it."""
-    return (
-        message.split("Errors:\n")[1].splitlines()[0].strip().removeprefix("- ") if "Errors:\n" in message else message
-    )
-
-
-def _where(key: str, args: list[str], files: dict[str, dict[str, Any]]) -> str:
-    if any(arg.split("=")[0] == f"--{key}" for arg in args):
-        return ""
-    for path, content in files.items():
-        if any(found == key or found.startswith(key + ".") for found in _keys_of(content)):
-            return f"{path}: "
-    return ""
-
-
-def _describe(annotation: Any) -> str:
-    """A type in words: `one of adamw, sgd`, `a whole number or null`."""
-    if _is_union(annotation):
-        return " or ".join(_describe(option) for option in typing.get_args(annotation))
-    if typing.get_origin(annotation) is Literal:
-        return "one of " + ", ".join(str(option) for option in typing.get_args(annotation))
-    if typing.get_origin(annotation) in (list, tuple):
-        return "a list of " + " and ".join(
-            _describe(option) for option in dict.fromkeys(typing.get_args(annotation)) if option is not Ellipsis
-        )
-    if dataclasses.is_dataclass(annotation):
-        return "a block of settings"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return names.get(annotation, str(annotation))

@@ -41,7 +41,6 @@ class Config:
     model: CausalModelSettings = field(default_factory=CausalModelSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     quant: QuantSettings | None = None
-    """Hold the frozen weights in few bits (`--quant.bits 4`)."""
     data: PairSettings
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=5e-5, schedule="cosine"))

@@ -43,7 +43,6 @@ class Config:
     model: ClassifierModelSettings = field(default_factory=lambda: ClassifierModelSettings(name="builtin:minilm"))
     lora: LoraSettings | None = None
     quant: schemas.QuantSettings | None = None
-    """A small adapter instead of all weights (`--lora.r 8`), beside weights in few bits (`--quant.bits 4`)."""
     data: DataSettings = field(default_factory=lambda: DataSettings(train="builtin:tickets"))
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=1e-4))
     train: TrainSettings = field(default_factory=lambda: TrainSettings(output_dir="runs/finetune_bert"))

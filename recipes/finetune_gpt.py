@@ -44,7 +44,6 @@ class Config:
     model: CausalModelSettings = field(default_factory=CausalModelSettings)
     lora: LoraSettings | None = None
     quant: QuantSettings | None = None
-    """A small adapter instead of all weights (`--lora.r 8`), beside weights in few bits (`--quant.bits 4`)."""
     data: ConversationSettings
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     optim: OptimSettings = field(default_factory=lambda: OptimSettings(lr=2e-5, schedule="cosine"))

@@ -36,7 +36,6 @@ class Config:
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     lora: schemas.LoraSettings | None = None
     quant: schemas.QuantSettings | None = None
-    """A small adapter instead of all weights (`--lora.r 8`), beside weights in few bits (`--quant.bits 4`)."""
     data: TextPairSettings
     generation: schemas.GenerationSettings = field(default_factory=schemas.GenerationSettings)
     label_smoothing: float = 0.1

@@ -16,12 +16,12 @@ def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
     parser = commands.add_parser(
         "compress",
-        allow_abbrev=False,
+        usage="%(prog)s RUN [OPTIONS]",
         help="compare the ways to make a run's model smaller: size, memory, speed, metric; recommend one",
         description="Make the model of a finished run in bfloat16, 8 and 4 bits, pruned, and merged where it is an "
         "adapter; measure each in a process of its own on the run's validation rows, and say which to take and how. "
         "What is made for that is removed again.",
-        epilog="hfscale compress runs/quickstart; hfscale compress runs/bert --also runs/bert-pruned-recovered",
+        epilog="hfscale compress runs/quickstart\nhfscale compress runs/bert --also runs/bert-pruned-recovered",
     )
     add = parser.add_argument
     add("run_folder", metavar="RUN", type=Path, help="folder of a finished run")

@@ -16,13 +16,12 @@ def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
     parser = commands.add_parser(
         "doctor",
-        allow_abbrev=False,
         help="say what a run folder holds, what it would go on from, and whether the Hub would take it",
         description="Say what a run folder holds, compare every file of its checkpoints with its sha256, and say "
         "what the same command would do. With --hub, say whether the Hub can be reached, whose token there is, "
         "and whether a repository can be written to. Changes nothing. The exit status is 1 where a checkpoint is not "
         "valid, 2 where a push would fail.",
-        epilog="hfscale doctor runs/lora; hfscale doctor --hub --repo me/my-model",
+        epilog="hfscale doctor runs/lora\nhfscale doctor --hub --repo me/my-model",
     )
     parser.add_argument("run_folder", metavar="RUN", type=Path, nargs="?", help="run folder")
     parser.add_argument("--hub", action="store_true", help="ask the Hub about the token, and about the repository")

@@ -20,12 +20,10 @@ def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
     parser = commands.add_parser(
         "export",
-        allow_abbrev=False,
         help="merge a run's adapter, hold its weights in 16, 8 or 4 bits, write ONNX, and measure what that changes",
-        description="Make a folder of a run's model that plain from_pretrained or ONNX Runtime loads. Both are run on "
-        "the run's validation data; an export that changes the model too much is not kept.",
-        epilog="hfscale export runs/lora --merge; hfscale export runs/bert --bits 4; both: --merge --bits 4; "
-        "hfscale export runs/bert --format onnx",
+        description="Make a folder of a run's model that plain from_pretrained or ONNX Runtime loads. Both models are "
+        "run on the run's validation data; an export that changes the model too much is not kept.",
+        epilog="hfscale export runs/lora --merge --bits 4\nhfscale export runs/bert --format onnx",
     )
     add = parser.add_argument
     add("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
@@ -53,6 +51,7 @@ def add_parser(commands: Any) -> None:
     add(
         "--format",
         choices=get_args(Format),
+        metavar="{safetensors,onnx}",
         default="safetensors",
         help="kind of file (safetensors); onnx needs the extra",
     )

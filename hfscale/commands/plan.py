@@ -31,11 +31,10 @@ def add_parser(commands: Any) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "plan",
-        allow_abbrev=False,
         help="memory, time and cost of a training run, and how to launch it, before a GPU is paid for",
         description="Plan a recipe with its settings, or a model by its config, on GPUs that need not be here: memory "
         "per GPU, speed and cost of each way to train; no weights are read, no GPU is needed.",
-        epilog="hfscale plan recipes/finetune_bert.py --config FILE --gpus 8 --gpu h100; "
+        epilog="hfscale plan recipes/finetune_bert.py --config FILE --gpus 8 --gpu h100\n"
         "hfscale plan --model config.json --gpus 8 --gpu h100 --sequence_length 4096 --tokens 1e9",
     )
     add = parser.add_argument

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 from hfscale.commands.output import refuse_taken
 from hfscale.errors import DataError, SettingsError
 
+_TABLES = {".csv": ",", ".tsv": "\t"}
+_NESTED = ("token_classification", "multi_label_classification")  # tags of words, several labels: no table's columns
 _LENGTH = 512  # tokens that an encoder-decoder reads of which nothing else is known
 
 
@@ -18,10 +22,10 @@ def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
     parser = commands.add_parser(
         "predict",
-        allow_abbrev=False,
+        usage="%(prog)s RUN (--text TEXT ... | --file FILE) [OPTIONS]",
         help="label texts, tag words, answer questions or translate with a run's model",
         description="Predict with a run's model; one JSON object per text: its label with every label's probability, "
-        "its words with their tags, or the answer to a question.",
+        "its words with their tags, the answer to a question, or what an encoder-decoder writes.",
     )
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder, or a model folder")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -38,7 +42,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--quoting", choices=("true", "false"), help="whether csv fields may be quoted (true)")
     parser.add_argument("--encoding", help="text encoding of the file (utf-8)")
-    parser.add_argument("--output", type=Path, help="file for the JSON lines; by default they are printed")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="file for the JSON lines, or a .csv or .tsv with label and score; by default they are printed",
+    )
     parser.add_argument(
         "--trust_remote_code",
         action="store_true",
@@ -65,6 +73,11 @@ def _predict(settings: argparse.Namespace) -> None:
     if models.is_seq2seq(model_folder):
         return _put_out(settings, _outputs(settings, model_folder, base, trained_on))
     classifier = models.saved_text_classifier(model_folder, settings.trust_remote_code, base)
+    if settings.output and settings.output.suffix.lower() in _TABLES and classifier.task in _NESTED:
+        raise SettingsError(
+            f"--output {settings.output}: what {classifier.task} finds in a text doesn't fit into one row of a table; "
+            f"name it {settings.output.with_suffix('.jsonl')}"
+        )
     given = _given(settings, trained_on, classifier.task)
     _put_out(settings, _predictions(classifier, given, trained_on, settings.batch_size))
 
@@ -85,12 +98,25 @@ def _outputs(settings: argparse.Namespace, model_folder: Path, base: Any, data: 
 def _put_out(settings: argparse.Namespace, predictions: list[Any]) -> None:
     from hfscale import console, files
 
+    if settings.output and settings.output.suffix.lower() in _TABLES:
+        files.write_text(settings.output, _as_table(predictions, _TABLES[settings.output.suffix.lower()]))
+        return console.say(f"wrote {len(predictions):,} rows to {settings.output}")
     lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
     if settings.output:
         files.write_text(settings.output, "\n".join(lines) + "\n")
         console.say(f"wrote {len(lines):,} JSON lines to {settings.output}")
     else:
         sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _as_table(predictions: list[Any], delimiter: str) -> str:
+    """A header and a row per text, without the `scores` of the labels that were not chosen."""
+    text = io.StringIO()
+    names = [name for name in predictions[0] if name != "scores"] if predictions else []
+    table = csv.DictWriter(text, names, extrasaction="ignore", delimiter=delimiter, lineterminator="\n")
+    table.writeheader()
+    table.writerows(predictions)
+    return text.getvalue()
 
 
 def _predictions(classifier: Any, given: list[dict[str, Any]], data: dict[str, Any], batch_size: int) -> list[Any]:

@@ -12,12 +12,13 @@ from hfscale.commands.output import refuse_taken
 from hfscale.errors import ModelError, SettingsError
 from hfscale.schemas import PruneSettings
 
+_LR = 1e-4  # of finetune_bert.py for all weights
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
     parser = commands.add_parser(
         "prune",
-        allow_abbrev=False,
         help="take the least important parts out of a run's model, and measure what that costs and gives",
         description="Prune the model of a run of finetune_bert.py or train_cnn.py: metrics, size and speed before and "
         "after; the run stays as it is.",
@@ -119,6 +120,8 @@ def _recovery(run: Path, settings: dict[str, Any], model_type: str, output: Path
         words += [f"--model.{name}", "null"] if model.get(name) is not None else []
     words += ["--model.random_weights", "false"] if model.get("random_weights") else []
     words += [word for name in ("lora", "quant") if settings.get(name) for word in (f"--{name}", "null")]
+    if settings.get("lora") and (settings.get("optim") or {}).get("lr", 0) > _LR:
+        words += ["--optim.lr", f"{_LR:g}"]  # an adapter's own would undo what the other weights know
     words += ["--train.resume", "auto"] if train.get("resume", "auto") != "auto" else []
     words += ["--train.max_steps", "null"] if train.get("max_steps") else []
     return shlex.join([*words, "--train.epochs", "1", "--train.output_dir", f"{output}-recovered"])

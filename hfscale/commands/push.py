@@ -15,12 +15,11 @@ def add_parser(commands: Any) -> None:
     """Add the command to those of `hfscale`."""
     parser = commands.add_parser(
         "push",
-        allow_abbrev=False,
         help="push a run's model, or a data set, to the Hugging Face Hub, or finish an earlier push",
         description="Push a run's model with its card, settings, result and learning curve. Files that the Hub has "
         "are not sent again, so that the same command finishes what was interrupted. Secrets, paths of this machine "
         "and data are refused. The token comes from `hf auth login` or HF_TOKEN.",
-        epilog="hfscale push runs/lora --repo me/my-model; what failed: hfscale push runs/lora; "
+        epilog="hfscale push runs/lora --repo me/my-model\nhfscale push runs/lora  # finish what failed\n"
         "hfscale push --dataset mails.csv --repo me/mails",
     )
     add = parser.add_argument

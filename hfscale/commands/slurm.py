@@ -31,13 +31,12 @@ _THEN = "--then"
 def add_parser(commands: Any) -> None:
     """Add the commands to those of `hfscale`."""
     parser = commands.add_parser(
-        "slurm", allow_abbrev=False, help="runs as jobs of a Slurm cluster", description=__doc__
+        "slurm", help="runs as jobs of a Slurm cluster", description="Runs as jobs of a Slurm cluster."
     )
     actions = parser.add_subparsers(dest="action", required=True)
     for name, run, words in (("submit", _submit, "submit a run"), ("render", _render, "print the batch script")):
         action = actions.add_parser(
             name,
-            allow_abbrev=False,
             help=words,
             usage=f"hfscale slurm {name} RECIPE [SETTINGS OF THE RECIPE] [OPTIONS] [--then RECIPE ...]",
             description=f"{words.capitalize()}. --then RECIPE begins another job, to start once that is done.",
@@ -51,8 +50,9 @@ def add_parser(commands: Any) -> None:
         ("cancel", _cancel, "end it; the run saves first"),
         ("results", _results, "one table of an array's, or of several folders', results"),
     ):
-        action = actions.add_parser(name, allow_abbrev=False, help=text, description=text)
-        action.add_argument("folders", metavar="RUN", type=Path, nargs="+" if name == "results" else 1)
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        nargs = "+" if name == "results" else 1
+        action.add_argument("folders", metavar="RUN", type=Path, nargs=nargs, help="run folder, or an array's")
         action.set_defaults(run=run)
 
 

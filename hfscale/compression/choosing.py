@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shlex
 from dataclasses import dataclass
@@ -91,13 +92,41 @@ def fastest(choices: list[Choice]) -> Choice:
 def command(choice: Choice, full: Measured, saved: SavedModel, run: Path, settings: CompressSettings) -> str | None:
     """A line for the shell that makes the choice for good; None where it is there already."""
     variant, model = choice.variant, saved.folder
+    if place(choice, saved):
+        return None
     if variant.sparsity is not None:
         return _prune(variant.sparsity, run, saved, settings)
-    if variant.bits is None and variant.name != "merged":
-        return None
     words = ["--merge"] * saved.is_adapter + (["--bits", str(variant.bits)] if variant.bits else [])
-    name = "-".join(["merged"] * saved.is_adapter + ([f"{variant.bits}bit"] if variant.bits else []))
-    return _export(run, model, [*words, *_tolerance(choice, full, best_metric(saved))], name, settings)
+    words += _tolerance(choice, full, best_metric(saved))
+    return _export(run, model, words, _export_name(variant, saved), settings)
+
+
+def place(choice: Choice, saved: SavedModel) -> Path | None:
+    """Where the choice is already: its own folder, or an earlier export's beside the model; None where it isn't."""
+    variant, model = choice.variant, saved.folder
+    if variant.sparsity is not None:
+        return None
+    if variant.bits is None and variant.name != "merged":
+        return variant.folder
+    beside = model.with_name(f"{model.name}-{_export_name(variant, saved)}")
+    return next((folder for folder in _numbered(beside) if folder.exists() and _holds(folder, variant, saved)), None)
+
+
+def _export_name(variant: Variant, saved: SavedModel) -> str:
+    return "-".join(["merged"] * saved.is_adapter + ([f"{variant.bits}bit"] if variant.bits else []))
+
+
+def _holds(folder: Path, variant: Variant, saved: SavedModel) -> bool:
+    """Whether `hfscale export` has made this variant there, of the weights that the model has now."""
+    try:
+        told = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+        made = (told["bits"], told["format"], bool(told["merged_into"]))
+        newest = max(path.stat().st_mtime for path in saved.folder.glob("*.safetensors"))
+        return made == (variant.bits, "safetensors", saved.is_adapter) and (
+            (folder / "export.json").stat().st_mtime >= newest
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _export(run: Path, model: Path, words: list[str], name: str, settings: CompressSettings) -> str:
@@ -126,8 +155,11 @@ def _output(usual: Path) -> list[str]:
 
 
 def _free(path: Path) -> Path:
-    names = [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 1_000))]
-    return next(each for each in names if not each.exists())
+    return next(each for each in _numbered(path) if not each.exists())
+
+
+def _numbered(path: Path) -> list[Path]:
+    return [path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 1_000))]
 
 
 def _tolerance(choice: Choice, full: Measured, judge: str | None) -> list[str]:

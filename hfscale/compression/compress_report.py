@@ -67,7 +67,7 @@ def sentences(found: Comparisons) -> list[tuple[str, str]]:
         ("measured", f"{found.inputs}; {found.place}; each model in a process of its own"),
         ("columns", "held, peak: MiB that the process grew by with the model loaded and run, and at most on the way; "
          f"ms: one example alone, {timed.num_singles} of them; examples/s: {timed.num_batches} batches, {turns}; "
-         f"points: of {_unit(found)}, from full, ± standard error (0.0: no answer differs)"),
+         f"points: of {_unit(found)}, from full, ± standard error{_when_none_differs(found)}"),
     ]  # fmt: skip
     said: dict[str, list[str]] = {}
     for rule, choice, _ in found.recommended:
@@ -84,12 +84,18 @@ def _advice(found: Comparisons, choice: Choice, rule: str, line: str | None) -> 
     if is_full(choice):
         return [("take", f"full: {within}, so that there is nothing to make")]
     doubt = ""
-    if choice.points_error is not None and choice.points_error > found.tolerance:
+    if choice.points_error is not None and (choice.points_error or found.room) > found.tolerance:
         doubt = "; these rows are too few to tell so small a change"
     elif choice.points_error is None:
         doubt = "; these rows are too few to say how sure that is"
     rows = [("take", f"{choice.name}: {within} ({change(choice)} points on {found.inputs}{doubt})")]
-    return [*rows, ("with", line or "nothing to run: it is there already")]
+    return [*rows, ("with", line or f"nothing to run: it is there already, {choice.variant.folder}")]
+
+
+def _when_none_differs(found: Comparisons) -> str:
+    if not found.room or all(each.points_error != 0 for each in found.choices[1:]):
+        return ""
+    return f" (0.0: no answer differs, which rules out more than {found.room:.1f} points)"
 
 
 def within_words(found: Comparisons) -> str:

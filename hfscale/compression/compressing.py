@@ -11,7 +11,16 @@ from typing import Any
 import psutil
 
 from hfscale import console
-from hfscale.compression.choosing import Choice, command, compared, fastest, good_enough, is_full, smallest
+from hfscale.compression.choosing import (
+    Choice,
+    command,
+    compared,
+    fastest,
+    good_enough,
+    is_full,
+    place,
+    smallest,
+)
 from hfscale.compression.exporting import processor_of
 from hfscale.compression.inputs import run_inputs
 from hfscale.compression.kinds import SavedModel
@@ -21,6 +30,7 @@ from hfscale.compression.variants import Variant, full_model, make_variants
 from hfscale.errors import DataError
 from hfscale.runs.results import finite
 from hfscale.schemas import CompressSettings
+from hfscale.training.best import LOWER_IS_BETTER
 
 _PROCESS_BYTES = 800 * 2**20  # of a process with the libraries and no model
 
@@ -36,7 +46,7 @@ class Comparisons:
     """Whether all models were in memory at the same time, and timed by turns."""
     tolerance: float
     recommended: list[tuple[str, Choice, str | None]]
-    """(by which rule, the choice, the command that makes it)."""
+    """(by which rule, the choice, the command that makes it); None where the choice's folder holds it already."""
 
     @property
     def measured(self) -> list[Choice]:
@@ -55,6 +65,14 @@ class Comparisons:
         if known.device != "cpu":
             return known.device
         return f"cpu, {known.threads} thread{'s' if known.threads > 1 else ''}"
+
+    @property
+    def room(self) -> float:
+        """Points by which a choice may differ although no answer does, at 95%: the rule of three (Hanley and
+        Lippman-Hand 1983); 0 of a loss, which hardly ever stays the same."""
+        known = self.full.measured
+        assert known
+        return 0.0 if self.full.metric[0] in LOWER_IS_BETTER else 300 / known.num_examples
 
     def as_json(self) -> dict[str, Any]:
         """What stands in `compress.json`."""
@@ -167,7 +185,12 @@ def _recommended(
     assert full
     near = good_enough(choices, settings.tolerance)
     found = {"smallest": smallest(near), "fastest": fastest(near)}
-    return [(rule, each, command(each, full, saved, run, settings)) for rule, each in found.items()]
+    return [(rule, _placed(each, saved), command(each, full, saved, run, settings)) for rule, each in found.items()]
+
+
+def _placed(choice: Choice, saved: SavedModel) -> Choice:
+    """With the folder that stays: the one that was measured is removed again."""
+    return dataclasses.replace(choice, variant=dataclasses.replace(choice.variant, folder=place(choice, saved)))
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class Measured(NamedTuple):
     """Examples of each batch that can be timed."""
     device: str
     threads: int
+    num_examples: int
+    """That the metrics are of."""
 
 
 def serve(connection: Connection, job: Job) -> None:
@@ -110,6 +112,7 @@ def _prepared(job: Job) -> tuple[Any, Measured, dict[str, list[dict[str, Any]]]]
     measured = Measured(
         held, peak, model.num_parameters(), scored.metrics, scored.spread, inputs.description,
         len(passes["one"]), sizes, accelerator.device.type, torch.get_num_threads(),
+        sum(batch.num_examples for batch in inputs.batches),
     )  # fmt: skip
     return model, measured, passes
 

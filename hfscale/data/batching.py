@@ -63,6 +63,13 @@ def longest_first(lengths: np.ndarray) -> np.ndarray:
     return np.lexsort((np.where(first % 2, second, -second), -first))
 
 
+def in_rounds(batches: Sequence[np.ndarray], process_index: int, num_processes: int) -> Iterator[np.ndarray]:
+    """This process's batches of row numbers; empty ones fill up the last round, so that all make as many passes."""
+    rounds = -(-len(batches) // num_processes)
+    for index in range(process_index, rounds * num_processes, num_processes):
+        yield batches[index] if index < len(batches) else np.empty(0, dtype=np.int64)
+
+
 class TrainBatches:
     """This process's micro-batches of every optimizer step.
 
@@ -144,10 +151,7 @@ class EvalBatches:
         self.num_examples = len(table)
 
     def __iter__(self) -> Iterator[Batch]:
-        rounds = -(-len(self._batches) // self._num_processes)
-        nothing = np.empty(0, dtype=np.int64)
-        for index in range(self._process, rounds * self._num_processes, self._num_processes):
-            part = self._batches[index] if index < len(self._batches) else nothing
+        for part in in_rounds(self._batches, self._process, self._num_processes):
             yield self._rows.batch(part, filler=self._batches[-1][:1])
 
 

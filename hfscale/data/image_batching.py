@@ -9,7 +9,7 @@ import numpy as np
 
 from hfscale.batch import Batch
 from hfscale.data.augmentation import augment, draw
-from hfscale.data.batching import accumulation_steps, epoch_order
+from hfscale.data.batching import accumulation_steps, epoch_order, in_rounds
 from hfscale.data.fingerprint import fingerprint
 from hfscale.data.images import Images
 from hfscale.schemas import AugmentSettings
@@ -102,10 +102,7 @@ class ImageEvalBatches:
         self.num_examples = len(images)
 
     def __iter__(self) -> Iterator[Batch]:
-        rounds = -(-len(self._batches) // self._num_processes)
-        nothing = np.empty(0, dtype=np.int64)
-        for index in range(self._process, rounds * self._num_processes, self._num_processes):
-            part = self._batches[index] if index < len(self._batches) else nothing
+        for part in in_rounds(self._batches, self._process, self._num_processes):
             yield self._rows.batch(part, filler=self._batches[-1][:1])
 
 

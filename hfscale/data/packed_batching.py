@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hfscale.batch import Batch
-from hfscale.data.batching import accumulation_steps
+from hfscale.data.batching import accumulation_steps, in_rounds
 from hfscale.data.fingerprint import fingerprint
 from hfscale.data.objectives import HELD_OUT, Objective
 from hfscale.data.packing import PackedSequences
@@ -93,10 +93,7 @@ class PackedEvalBatches:
         self._batches = [np.arange(i, min(i + batch_size, len(packed))) for i in range(0, len(packed), batch_size)]
 
     def __iter__(self) -> Iterator[Batch]:
-        rounds = -(-len(self._batches) // self._num_processes)
-        nothing = np.empty(0, dtype=np.int64)
-        for index in range(self._process, rounds * self._num_processes, self._num_processes):
-            part = self._batches[index] if index < len(self._batches) else nothing
+        for part in in_rounds(self._batches, self._process, self._num_processes):
             yield self._rows.batch(part, self._batches[-1][:1], HELD_OUT)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hfscale.schemas.checks import require
+from hfscale.schemas.checks import require, require_measured
 from hfscale.schemas.data import SourceSettings
 from hfscale.schemas.language import LanguageModelSettings
 from hfscale.schemas.lora import LoraSettings
@@ -88,10 +88,7 @@ def check_chat(
     """Refuse what a recipe that teaches to answer can't do; for its `__post_init__`."""
     require(model.name is not None, "--model.name is missing: which language model shall learn to answer?")
     metric = train.best_metric
-    require(
-        metric is None or metric in ANSWER_METRICS,
-        f"--train.best_metric {metric} is not measured here; there are {', '.join(ANSWER_METRICS)}",
-    )
+    require_measured(metric, ANSWER_METRICS)
     require(
         answers.number > 0 or metric not in ("exact_match", "stopped"),
         f"--train.best_metric {metric} is not measured when --answers.number is 0",
@@ -106,11 +103,7 @@ def check_chat(
 def check_preferences(model: LanguageModelSettings, lora: LoraSettings, train: TrainSettings) -> None:
     """As `check_chat`, of a recipe that learns from pairs of answers."""
     require(model.name is not None, "--model.name is missing: which language model shall learn what is preferred?")
-    metric = train.best_metric
-    require(
-        metric is None or metric in PREFERENCE_METRICS,
-        f"--train.best_metric {metric} is not measured here; there are {', '.join(PREFERENCE_METRICS)}",
-    )
+    require_measured(train.best_metric, PREFERENCE_METRICS)
     require(
         lora.method != "pissa",
         "--lora.method pissa changes the weights that answers are compared with; take lora, rslora, dora or ia3",

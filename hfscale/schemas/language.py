@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hfscale.schemas.checks import require
+from hfscale.schemas.checks import require, require_measured
 from hfscale.schemas.data import SourceSettings
 from hfscale.schemas.model import ModelSettings
 from hfscale.schemas.train import TrainSettings
@@ -159,11 +159,7 @@ def check_tokenizer(model: LanguageModelSettings, tokenizer: TokenizerSettings) 
 
 def check_metric(train: TrainSettings) -> None:
     """Refuse a metric that no language model is measured by."""
-    measured = ("bits_per_byte", "perplexity", "loss")
-    require(
-        train.best_metric in (None, *measured),
-        f"--train.best_metric {train.best_metric} is not measured here; there are {', '.join(measured)}",
-    )
+    require_measured(train.best_metric, ("bits_per_byte", "perplexity", "loss"))
 
 
 @dataclass(frozen=True, kw_only=True)

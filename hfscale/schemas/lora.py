@@ -24,7 +24,7 @@ class LoraSettings:
     dropout: float | None = None
     """Dropout of the adapter's input in training; none by default."""
     targets: list[str] | None = field(default=None, hash=False)
-    """Names, or last parts of names, of the layers that get an adapter; by default all linear ones of the encoder
+    """Names, or last parts of names, of the layers that get an adapter; by default all linear ones but the head's
     (ia3: keys, values and the feed-forward ones)."""
 
     def __post_init__(self) -> None:

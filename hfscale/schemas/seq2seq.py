@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hfscale.schemas.checks import require
+from hfscale.schemas.checks import require, require_measured
 from hfscale.schemas.data import SourceSettings
 from hfscale.schemas.language import LanguageModelSettings
 from hfscale.schemas.train import TrainSettings
@@ -102,12 +102,8 @@ def check_seq2seq(
 ) -> None:
     """Refuse what a recipe that learns to write from what it reads can't do; for its `__post_init__`."""
     require(0 <= label_smoothing < 1, f"--label_smoothing must be in [0, 1), got {label_smoothing}")
-    measured = (*SEQ2SEQ_METRICS[task], "loss", "perplexity")
     metric = train.best_metric
-    require(
-        metric is None or metric in measured,
-        f"--train.best_metric {metric} is not measured here; there are {', '.join(measured)}",
-    )
+    require_measured(metric, (*SEQ2SEQ_METRICS[task], "loss", "perplexity"))
     require(
         generation.eval_examples > 0 or metric not in SEQ2SEQ_METRICS[task],
         f"--train.best_metric {metric} is not measured when --generation.eval_examples is 0",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from hfscale.schemas.checks import require
+from hfscale.schemas.checks import require, require_measured
 from hfscale.schemas.data import DataSettings
 from hfscale.schemas.train import TrainSettings
 
@@ -45,11 +45,7 @@ def with_columns(data: DataSettings, task: Task) -> DataSettings:
 
 def check_best_metric(task: Task, train: TrainSettings) -> None:
     """Refuse a metric that the task doesn't measure, by `ValueError`."""
-    measured = METRICS[task]
-    require(
-        train.best_metric is None or train.best_metric in measured,
-        f"--train.best_metric {train.best_metric} is not measured for {task}; there are {', '.join(measured)}",
-    )
+    require_measured(train.best_metric, METRICS[task], f"for {task}")
 
 
 def check_task(task: Task, data: DataSettings, train: TrainSettings, baselines: bool | None = None) -> None:

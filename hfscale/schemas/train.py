@@ -23,7 +23,7 @@ class TrainSettings:
     """Seed of the new weights, the order of the examples and dropout."""
     epochs: float | None = None
     """Passes over the training examples. Where neither this nor `max_steps` is given the recipe's own length holds:
-    3 to fine-tune, 20 for the CNN and the RNN, 100 steps to pretrain."""
+    3 to fine-tune, 1 to align, 20 for the CNN and the RNN, 100 steps to pretrain."""
     max_steps: int | None = None
     """Optimizer steps, instead of `epochs`."""
     global_batch_size: int = 32
@@ -54,9 +54,9 @@ class TrainSettings:
     """Seconds in which no forward pass was finished and no file written, after which the stacks of all processes are
     shown and the run ends; null for no limit. Has to be longer than a checkpoint takes: the others wait for it."""
     best_metric: str | None = None
-    """Validation metric that decides which model is kept; by default the task's first one."""
+    """Validation metric that decides which model is kept, a tie by the lower loss; by default the task's first one."""
     early_stop: int | None = None
-    """Evaluations without a better model after which training stops."""
+    """Evaluations without a better `best_metric` after which training stops."""
     precision: Literal["fp32", "bf16"] | None = None
     """Arithmetic of the forward pass; by default what `accelerate launch` was told, else fp32."""
     activation_checkpointing: bool = False

@@ -31,6 +31,8 @@ class BestModel:
     """Writes `checkpoints/best-NNNNNN/` of the run folder whenever an evaluation is better than all before it.
 
     The one before it stays as long as a checkpoint refers to it: a run that goes on from there needs it again.
+    Of two evaluations with equal metrics the one with the lower `loss` is better; without a loss the earlier stays.
+    `evaluations_since` counts those without a better metric, whatever the loss.
 
     Args:
         model: the bare model, not the one that `prepare` wrapped; its weights are the same tensors.
@@ -50,17 +52,21 @@ class BestModel:
         self._run, self._metric = run, metric
         self.step: int | None = None
         self.value: float | None = None
+        self.loss: float | None = None
         self.evaluations_since = 0
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint; a value that is not finite as text, which JSON needs."""
-        value = self.value if self.value is None or math.isfinite(self.value) else str(self.value)
-        return {"step": self.step, "value": value, "evaluations_since": self.evaluations_since}
+        values = {"value": self.value, "loss": self.loss}
+        as_json = {name: x if x is None or math.isfinite(x) else str(x) for name, x in values.items()}
+        return {"step": self.step, **as_json, "evaluations_since": self.evaluations_since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there. Where the model folder is gone, the next evaluation counts as the best."""
         self.step, self.evaluations_since = state["step"], state["evaluations_since"]
         self.value = None if state["value"] is None else float(state["value"])
+        loss = state.get("loss")  # checkpoints of earlier versions have none
+        self.loss = None if loss is None else float(loss)
         if self.step is None:
             return
         if self._accelerator.is_main_process and not (self.folder / self._file).is_file():
@@ -71,7 +77,7 @@ class BestModel:
 
             self.step = broadcast_object_list([self.step])[0]
         if self.step is None:
-            self.value, self.evaluations_since = None, 0
+            self.value, self.loss, self.evaluations_since = None, None, 0
 
     @property
     def _file(self) -> str:
@@ -91,11 +97,15 @@ class BestModel:
         name = self._metric or next(iter(metrics))
         value = -metrics[name] if name in LOWER_IS_BETTER else metrics[name]
         value = -math.inf if math.isnan(value) else value
-        if self.value is not None and not value > self.value:
-            self.evaluations_since += 1
+        loss = metrics.get("loss")
+        loss = math.inf if loss is not None and math.isnan(loss) else loss
+        risen = self.value is None or value > self.value
+        self.evaluations_since = 0 if risen else self.evaluations_since + 1
+        lower = loss is not None and self.loss is not None and loss < self.loss
+        if not risen and not (value == self.value and lower):
             return False
         assert self._save is not None, "evaluation needs a way to save the best model"
-        self.step, self.value, self.evaluations_since = step, value, 0
+        self.step, self.value, self.loss = step, value, loss
         weights = whole_weights(self._accelerator, self._model)
         if self._accelerator.is_main_process:
             self._save(self.folder, weights)

@@ -270,7 +270,7 @@ def _eval_every(train: TrainSettings, steps_per_epoch: int, evaluate: EvaluateFn
 def _patience_is_over(best: BestModel, train: TrainSettings) -> bool:
     over = train.early_stop is not None and best.evaluations_since >= train.early_stop
     if over:
-        console.say(f"stopped early: nothing better in {train.early_stop} evaluations since step {best.step}")
+        console.say(f"stopped early: no better metric in {train.early_stop} evaluations; the best is step {best.step}")
     return over
 
 

@@ -12,6 +12,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hfscale.cli import main
+from hfscale.compression.choosing import Choice, place
+from hfscale.compression.kinds import find_model
+from hfscale.compression.variants import Variant
 from hfscale.models import saved_text_classifier
 from hfscale.schemas import ModelSettings
 from tests.recipes.test_adapters import words
@@ -78,6 +81,7 @@ def test_merged_and_then_in_four_bits(tmp_path: Path, capsys: Any) -> None:
     assert "library_name: transformers" in card and "PeftModel" not in card and card.count("## Use") == 1
     assert "merged into bert, in float32" in card and 'pipeline("text-classification"' in card
     assert "there is no adapter in" in refused(capsys, merged, "--merge")
+    assert place(Choice(Variant("merged", tmp_path / "removed")), find_model(run)) == merged  # compress names it
 
     export(capsys, run, "--merge", "--bits", 4, "--tolerance", 1, "--output", tmp_path / "few")
     exported = json.loads((tmp_path / "few" / "export.json").read_text())

@@ -64,7 +64,7 @@ def test_run_folder(trained: tuple[Path, Any]) -> None:
 
 def test_best_weights_are_kept(trained: tuple[Path, Any]) -> None:
     evaluated = [record for record in records(trained[0]) if "eval_accuracy" in record]
-    best = max(evaluated, key=lambda record: record["eval_accuracy"])
+    best = max(evaluated, key=lambda record: (record["eval_accuracy"], -record["eval_loss"]))
     assert result(trained[0])["best_step"] == best["step"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
@@ -81,11 +82,28 @@ def test_structured_text_model_recovers_by_the_command_that_was_said(
     assert "64 -> 16 feed-forward neurons in each of 2 layers" in printed
     assert "attention heads stay: bert's config" in printed
     command = shlex.split(next(line for line in printed.splitlines() if line.startswith("recover")))[2:]
-    finished = warm_run(*command, "--train.max_steps", "60", "--train.epochs", "null")
+    finished = warm_run(*command, "--train.max_steps", "60", "--train.epochs", "null", "--optim.lr", "1e-3")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     recovered = result(text_run.with_name("run-pruned-recovered"))
     assert recovered["num_parameters"] == values["num_parameters"]["after"]
     assert recovered["metrics"]["loss"] < values["metrics"]["after"]["loss"]
+
+
+def test_recovery_of_a_merged_adapter_learns_at_the_rate_of_all_weights(
+    text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(text_run, tmp_path / "run")
+    settings = yaml.safe_load((text_run / "config.yaml").read_text())
+    assert settings["optim"]["lr"] == 5e-3
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump({**settings, "lora": {"r": 4}}))
+    main(["prune", str(tmp_path / "run"), "--sparsity", "0.75", "--importance", "magnitude"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("recover"))
+    usual = ["--data.train", tmp_path / "rows.csv", "--train.output_dir", tmp_path / "x"]
+    told, default = (
+        yaml.safe_load(warm_run(*words, "--print_config").stdout)
+        for words in (shlex.split(line)[2:], [ROOT / "recipes" / "finetune_bert.py", *usual])
+    )
+    assert told["lora"] is None and told["optim"] == settings["optim"] | {"lr": default["optim"]["lr"]}
 
 
 def test_structured_image_model(image_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,13 @@ class Config:
     """A plain switch."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Publishing(Config):
+    """One that may be published."""
+
+    hub: HubSettings | None = None
+
+
 def parse(*args: str) -> Config:
     return parse_config(Config, list(args))
 
@@ -146,10 +153,6 @@ def test_a_key_near_to_nothing_is_told_its_siblings() -> None:
 
 
 def test_an_optional_block_without_what_it_needs_is_told_so() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Publishing(Config):
-        hub: HubSettings | None = None
-
     with pytest.raises(SettingsError, match=r"^hub\.repo_id is missing, without which --hub has no effect"):
         parse_config(Publishing, ["--hub.license", "mit"])
 
@@ -168,7 +171,14 @@ def test_a_flag_is_not_completed() -> None:
         (("--train.trackers", "[mlflow]"), ("train.trackers", "tensorboard, trackio, wandb", "mlflow")),
         (("--extra.rank", "big"), ("extra", "big")),
         (("--optim.lr",), ("--optim.lr needs a value",)),
-        (("train.csv",), ("unexpected argument train.csv",)),
+        (("train.csv",), ("unexpected argument train.csv", "in quotes where the value has several parts")),
+        (("optim.lr=1",), ("unexpected argument optim.lr=1; did you mean --optim.lr?",)),
+        (("-optim.lr", "1"), ("unexpected argument -optim.lr; did you mean --optim.lr?",)),
+        (("\u2014optim.lr", "1"), ("did you mean --optim.lr?",)),
+        (("--extra", "{rank:", "8}"), ("extra must be a block", "got {rank:; give", "one by one, as in --extra.rank")),
+        (("--optim", "{lr: 1"), ("optim must be a block of settings; give", "--optim.name")),
+        (("--data.columns", "[a,", "b]"), ("got [a,; write it in quotes: --data.columns '[a, ...]'",)),
+        (("--train.trackers", "wandb"), ("write it in quotes: --train.trackers '[wandb]'",)),
         (("--config", "nowhere.yaml"), ("nowhere.yaml", "No such file")),
         (("--config",), ("--config needs a value",)),
     ],
@@ -242,9 +252,12 @@ def test_print_config_prints_settings_that_run_the_same(tmp_path: Path, capsys: 
 
 def test_help_shows_the_text_under_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse("--help")
+        parse_config(Publishing, ["--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "Peak learning rate." in shown and "A plain switch." in shown
+    assert "--extra EXTRA Leave it out for none. (type: Extra | null, default: null)" in shown
+    assert "--hub HUB Push the model to the Hugging Face Hub when" in shown
+    assert "required" not in shown  # data.train and train.output_dir have defaults here
 
 
 def test_run_ends_a_mistake_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import shutil
@@ -54,6 +55,29 @@ def test_a_file_is_read_by_the_runs_own_column(
         main(["predict", str(folder), "--file", str(path), "--output", f"{tmp_path}/out{number}.jsonl"])
         lines = (tmp_path / f"out{number}.jsonl").read_text().splitlines()
         assert [json.loads(line)["text"] for line in lines] == ["good", "bad"]
+
+
+@pytest.mark.parametrize("ending, delimiter", [(".CSV", ","), (".tsv", "\t")])
+def test_a_table(run_folder: Path, tmp_path: Path, ending: str, delimiter: str) -> None:
+    texts = ['good, "very"\tgood', "caf\xe9\nbad"]
+    main(["predict", str(run_folder), "--output", f"{tmp_path}/out{ending}", "--text", *texts])
+    main(["predict", str(run_folder), "--output", f"{tmp_path}/out.jsonl", "--text", *texts])
+    expected = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (tmp_path / f"out{ending}").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter=delimiter))
+    assert rows == [
+        {**{name: each[name] for name in ("text", "label")}, "score": str(each["score"])} for each in expected
+    ]
+
+
+def test_what_fits_into_no_table(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for task, names in (("token_classification", ["O", "B-X"]), ("multi_label_classification", ["a", "b"])):
+        classifier = load_text_classifier(ModelSettings(name=str(tiny_model)), task, names, 0)  # type: ignore[arg-type]
+        save_text_classifier(classifier, tmp_path / task)
+        capsys.readouterr()
+        printed = mistake(capsys, tmp_path / task, "--output", tmp_path / "out.csv", "--text", "good")
+        assert "doesn't fit into one row" in printed and printed.endswith(f"name it {tmp_path}/out.jsonl\n")
+        assert not (tmp_path / "out.csv").exists()
 
 
 def test_another_column(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hfscale.compression.choosing import Choice, command, compared, fastest, good_enough, smallest
+from hfscale.compression.choosing import Choice, command, compared, fastest, good_enough, place, smallest
 from hfscale.compression.compress_picture import draw
 from hfscale.compression.compress_report import as_markdown, sentences
 from hfscale.compression.compressing import Comparisons
@@ -21,7 +23,7 @@ from hfscale.schemas import CompressSettings
 
 def measured(value: float, metric: str = "accuracy", spread: float = 0.0) -> Measured:
     values = value + spread * np.resize([1.0, -1.0], 100)
-    return Measured(10, 20, 5, {metric: value, "other": 1.0}, values, "100 rows", 9, (16,), "cpu", 1)
+    return Measured(10, 20, 5, {metric: value, "other": 1.0}, values, "100 rows", 9, (16,), "cpu", 1, 100)
 
 
 def choice(variant: Variant, value: float, size: int, ms: float, **more: Any) -> Choice:
@@ -73,6 +75,36 @@ def test_commands_take_free_names_and_what_they_have_to_be_allowed(tmp_path: Pat
     merged = "hfscale export run --merge && hfscale prune run/model-merged --sparsity 0.5"
     assert line(PRUNED, tmp_path) == merged
     assert line(HALF, tmp_path) == "hfscale export run --merge --bits 16"
+
+
+def test_an_export_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_text("")
+    for name, told in (
+        ("16bit", {"bits": 8}),
+        ("16bit-2", {"bits": 16}),
+        ("4bit", {"bits": 4, "merged_into": "base"}),
+    ):
+        folder = tmp_path / "run" / f"model-{name}"
+        folder.mkdir()
+        (folder / "export.json").write_text(json.dumps({"format": "safetensors", "merged_into": None, **told}))
+    assert FULL.measured
+    there = (HALF, FULL.measured, saved(model), tmp_path / "run", CompressSettings())
+    assert command(*there) is None and place(HALF, saved(model)) == model.with_name("model-16bit-2")
+    assert line(FOUR, tmp_path).startswith("hfscale export run --bits 4 ")
+    os.utime(model / "model.safetensors", (2e10, 2e10))  # trained again since
+    assert command(*there) is not None and place(HALF, saved(model)) is None
+
+
+def test_that_no_answer_differs_is_no_certainty() -> None:
+    same = choice(Variant("8 bits", Path("run/model-8bit"), bits=8), 0.8, 10, 1)
+    for tolerance, doubt in ((1.0, True), (3.5, False)):
+        found = Comparisons("run", [FULL, same], "100 rows", True, tolerance, [("smallest", same, None)])
+        said = dict(sentences(found))
+        assert "0.0: no answer differs, which rules out more than 3.0 points)" in said["columns"]
+        assert ("these rows are too few to tell so small a change" in said["take"]) is doubt
+    assert said["with"] == "nothing to run: it is there already, run/model-8bit"
 
 
 def test_what_is_said_and_drawn(tmp_path: Path) -> None:
