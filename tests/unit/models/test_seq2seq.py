@@ -152,7 +152,7 @@ def test_ia3_is_refused_where_keys_are_not_apart_from_queries() -> None:
     ids = {f"{name}_token_id": 0 for name in ("pad", "eos", "bos", "cls", "sep")}
     config = AutoConfig.for_model("modernbert", **shape, **ids, vocab_size=60)
     with pytest.raises(
-        ModelError, match="which layers of a modernbert make keys, values and .*; take --lora.method lo"
+        ModelError, match=r"which layers of a modernbert make keys, values and .*; take --lora.method lo"
     ):
         adapter_config(AutoModel.from_config(config), LoraSettings(method="ia3"), [])
 
