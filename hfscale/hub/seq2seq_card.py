@@ -8,7 +8,7 @@ from typing import Any
 from hfscale.data.sources import last_part
 from hfscale.hub.metadata import base_on_hub, model_metadata
 from hfscale.hub.sections import Words, compose, data_named, limits, named, results, training
-from hfscale.hub.usage import PLACE, adapter_usage, trust_note
+from hfscale.hub.usage import PLACE, SENTENCEPIECE, adapter_usage, trust_note
 
 _ABOUT = {
     "translation": "BLEU and chrF as sacrebleu counts them by default, from 0 to 100",
@@ -48,7 +48,8 @@ def seq2seq_model_card(config: Any, result: dict[str, Any]) -> str:
 def _usage(config: Any) -> str:
     if not config.lora:
         trust = ", trust_remote_code=True" if getattr(config.model, "trust_remote_code", False) else ""
-        needs = f"`pip install transformers torch`.{trust_note(config.model)}\n\n"
+        packages = f"transformers torch{SENTENCEPIECE if config.model.name else ''}"  # new tokenizers need none
+        needs = f"`pip install {packages}`.{trust_note(config.model)}\n\n"
         return needs + seq2seq_usage(vars(config.data), trust)
     writes = (
         "from transformers import GenerationConfig\n\n"
