@@ -45,7 +45,8 @@ def add_parser(commands: Any) -> None:
         "--tolerance",
         type=float,
         default=CompressSettings.tolerance,
-        help="points of the main metric that a recommended choice may cost: hundredths, of a loss percent of it (1)",
+        help="points of the main metric that a recommended choice may cost: hundredths, of BLEU and chrF whole ones, "
+        "of a loss percent of it (1)",
     )
     add(
         "--base",
