@@ -115,7 +115,8 @@ def run_inputs(
         raise DataError("the model has no tokenizer")
     finders = {"causal": _packed, "masked": _packed, "image": _images, "seq2seq": _pairs}
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # how many are trained on matters to nobody here
+        # How many are trained on, and which of them stand among these, was said in the run.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             found = finders.get(saved.kind, _labelled)(accelerator, saved, processor, settings)
             return Inputs(found.description, found.batches, partial(_score, found.answer, metric))
     except (HfscaleError, OSError, KeyError, TypeError, ValueError) as error:

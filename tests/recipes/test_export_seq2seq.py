@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hfscale.cli import main
-from tests.recipes.test_export import export
+from tests.recipes.test_export import export, refused
 from tests.support.commands import ROOT, records
 from tests.support.pairs import pairs
 from tests.support.snippets import code_of
@@ -58,16 +58,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     length = ["--train.max_steps", 6, "--optim.lr", "1e-2", "--generation.num_beams", 1]
     train(folder, "lora", "--model.name", base / "model", "--lora.r", 4, *length)
     return folder
-
-
-def refused(capsys: Any, *given: Any) -> str:
-    """The last line; before it stands a warning that these validation rows are trained on."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(["export", *map(str, given)])
-    *before, line = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2 and line.startswith("error: ") and all("warning: " in each for each in before)
-    return line
 
 
 def written(folder: Path, texts: list[str]) -> list[str]:
