@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from hfscale.commands.output import refuse_taken
 from hfscale.errors import SettingsError
 from hfscale.schemas.export import Bits, ExportSettings, Format
+
+if TYPE_CHECKING:
+    from hfscale.compression import SavedModel
 
 _ELSEWHERE = {
     "gguf": "hfscale writes no gguf, for which no package is kept on PyPI; export the model as it is or with --merge, "
@@ -86,19 +89,26 @@ def _export(settings: argparse.Namespace) -> None:
         files.write_json(temporary / "export.json", exported)
         card = saved.folder / "README.md"
         if card.is_file():
-            data, model = (saved.run.get(name) or {} for name in ("data", "model"))
-            trust = ", trust_remote_code=True" if model.get("trust_remote_code") else ""
-            pair = isinstance(data.get("text"), list) and len(data["text"]) == 2
-            usage = hub.plain_usage(saved.kind, trust, pair)
-            if saved.is_chat:
-                usage = hub.chat_usage(data, trust)
-            if wanted.format == "onnx":
-                usage = hub.onnx_usage(saved.kind)
             published = hub.published_as(run) if run else None
-            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, usage, published)
+            text = hub.exported_card(card.read_text(encoding="utf-8"), exported, _usage(saved, wanted), published)
             files.write_text(temporary / "README.md", text)
     _say_sizes(exported)
     console.say(f"saved      {output}")
+
+
+def _usage(saved: SavedModel, wanted: ExportSettings) -> str:
+    """Lines of the card that use what was made."""
+    from hfscale import hub
+
+    if wanted.format == "onnx":
+        return hub.onnx_usage(saved.kind)
+    data, model = (saved.run.get(name) or {} for name in ("data", "model"))
+    trust = ", trust_remote_code=True" if model.get("trust_remote_code") else ""
+    if saved.kind == "seq2seq":
+        return hub.seq2seq_usage(data, trust)
+    if saved.is_chat:
+        return hub.chat_usage(data, trust)
+    return hub.plain_usage(saved.kind, trust, isinstance(data.get("text"), list) and len(data["text"]) == 2)
 
 
 def _wanted(settings: argparse.Namespace) -> ExportSettings:

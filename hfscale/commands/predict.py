@@ -67,7 +67,7 @@ def _predict(settings: argparse.Namespace) -> None:
     _check_predict(settings)
     folder: Path = settings.run_folder
     model_folder = runs.model_folder_of(folder)
-    trained_on = runs.settings_around(folder).get("data") or {}
+    trained_on = runs.data_around(folder)
     # A run folder may come from anywhere: its own settings must not have code run on this machine.
     base = _base(settings, folder, model_folder)
     if models.is_seq2seq(model_folder):

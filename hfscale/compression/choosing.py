@@ -18,6 +18,7 @@ from hfscale.compression.turns import Timed
 from hfscale.compression.variants import FULL, Variant
 from hfscale.evaluation.outcomes import standard_error
 from hfscale.schemas import CompressSettings
+from hfscale.schemas.seq2seq import SEQ2SEQ_METRICS
 from hfscale.training.best import LOWER_IS_BETTER
 
 _LEAST_DIGITS = 3  # of a --tolerance that a command gets along
@@ -33,7 +34,7 @@ class Choice:
     timed: Timed | None = None
     disk_bytes: int | None = None
     points: float | None = None
-    """How the main metric changed from the full model's: hundredths, of a loss percent of it; up is better."""
+    """How the main metric changed from the full model's: see `points_of`; up is better."""
     points_error: float | None = None
     """Its standard error, over the same rows for both."""
 
@@ -50,7 +51,7 @@ class Choice:
     def as_json(self) -> dict[str, Any]:
         """For `compress.json`; null where it isn't known, or is not finite."""
         values: dict[str, Any] = {"name": self.name, "note": self.variant.note, "disk_bytes": self.disk_bytes}
-        for part, left_out in ((self.measured, ("spread", "singles", "batches", "inputs")), (self.timed, ())):
+        for part, left_out in ((self.measured, ("spread", "singles", "batches", "inputs", "timed")), (self.timed, ())):
             known = part._asdict() if part else {}
             values |= {name: value for name, value in known.items() if name not in left_out}
         values |= {"points": self.points, "points_error": self.points_error}
@@ -63,11 +64,17 @@ def compared(choice: Choice, full: Measured) -> Choice:
     assert measured
     name, before = next(iter(full.metrics.items()))
     after = measured.metrics[name]
-    scale, spread = 100.0, measured.spread - full.spread
-    if name in LOWER_IS_BETTER:
-        scale = -100.0 / (abs(before) or 1.0)
+    scale, spread = points_of(name, before), measured.spread - full.spread
     error = standard_error(spread * scale)
     return dataclasses.replace(choice, points=(after - before) * scale, points_error=error)
+
+
+def points_of(name: str, before: float) -> float:
+    """Points of a change by 1 of a metric: hundredths; of BLEU and chrF, which reach to 100, the metric's own; of a
+    loss percent of what it was `before`, less being better."""
+    if name in LOWER_IS_BETTER:
+        return -100.0 / (abs(before) or 1.0)
+    return 1.0 if name in SEQ2SEQ_METRICS["translation"] else 100.0
 
 
 def good_enough(choices: list[Choice], tolerance: float) -> list[Choice]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _READ = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
+_READ += ("decoder_input_ids", "decoder_attention_mask")
 SAME_NUMBERS = 1e-4
 """Of the largest logit: the most that float32 may change by adding an adapter's product to the weights beforehand, or
 by the operators of another library."""
@@ -145,7 +146,7 @@ def _refuse_beyond(found: Comparison, what: str, value: float, limit: float) -> 
 def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:
     """What the model reads; sequences one by one where each position has logits, over a whole vocabulary perhaps."""
     read = {name: inputs[name] for name in _READ if name in inputs}
-    if "piece_ids" not in inputs:
+    if not inputs.keys() & {"piece_ids", "decoder_input_ids"}:
         return [read]
     return [{name: value[row : row + 1] for name, value in read.items()} for row in range(len(read["input_ids"]))]
 
@@ -156,8 +157,9 @@ def _logits(model: Any, inputs: dict[str, Any], accelerator: Accelerator) -> tor
     inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
     output = model(**inputs)
     found = output.logits if "logits" in output else torch.stack((output.start_logits, output.end_logits), dim=-1)
-    if found.ndim == 3 and "attention_mask" in inputs:
-        found = found[inputs["attention_mask"].bool()]
+    is_real = inputs.get("decoder_attention_mask", inputs.get("attention_mask"))
+    if found.ndim == 3 and is_real is not None:
+        found = found[is_real.bool()]
     return found.float().flatten(0, -2)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hfscale.compression.choosing import Choice
+from hfscale.compression.choosing import Choice, points_of
 from hfscale.compression.compress_report import mib, within_words
 from hfscale.compression.compressing import Comparisons
 from hfscale.training.best import LOWER_IS_BETTER
@@ -36,8 +36,7 @@ def draw(found: Comparisons, path: Path) -> None:
             if value is not None:
                 axes.errorbar(value, choice.metric[1], yerr=error, capsize=3, elinewidth=0.8, markersize=9, **look)
         handles += size.plot([], [], linestyle="", markersize=9, label=_label(choice), **look)
-    points = found.tolerance / 100
-    worst = before * (1 + points) if name in LOWER_IS_BETTER else before - points
+    worst = before - found.tolerance / points_of(name, before)
     for axes, label in ((size, "MiB on disk"), (latency, f"ms for one example, median ({found.place})")):
         axes.axhline(before, color="0.5", linewidth=1)
         axes.axhspan(worst, before, color="0.5", alpha=0.15, linewidth=0)
@@ -67,7 +66,7 @@ def _error(choice: Choice, before: float, name: str) -> float | None:
     """Two standard errors in the metric's own unit; none for the full model, from which changes are counted."""
     if not choice.points_error:
         return None
-    return 2 * choice.points_error / 100 * (abs(before) if name in LOWER_IS_BETTER else 1.0)
+    return 2 * choice.points_error / abs(points_of(name, before))
 
 
 def _label(choice: Choice) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from hfscale.compression.choosing import Choice, is_full
+from hfscale.compression.choosing import Choice, is_full, points_of
 from hfscale.compression.compressing import Comparisons
 
 
@@ -60,13 +60,13 @@ def change(choice: Choice) -> str:
 
 def sentences(found: Comparisons) -> list[tuple[str, str]]:
     """(what, in words): what was measured on what, and what to take."""
-    timed = found.full.timed
-    assert timed
+    timed, known = found.full.timed, found.full.measured
+    assert timed and known
     turns = "all by turns" if found.side_by_side else "one model after the other, for together they have no room"
     rows = [
         ("measured", f"{found.inputs}; {found.place}; each model in a process of its own"),
         ("columns", "held, peak: MiB that the process grew by with the model loaded and run, and at most on the way; "
-         f"ms: one example alone, {timed.num_singles} of them; examples/s: {timed.num_batches} batches, {turns}; "
+         f"ms: {known.timed}, {timed.num_singles} of them; examples/s: {timed.num_batches} batches, {turns}; "
          f"points: of {_unit(found)}, from full, ± standard error{_when_none_differs(found)}"),
     ]  # fmt: skip
     said: dict[str, list[str]] = {}
@@ -106,8 +106,10 @@ def within_words(found: Comparisons) -> str:
 def _unit(found: Comparisons) -> str:
     from hfscale.training.best import LOWER_IS_BETTER
 
-    name, _ = found.full.metric
-    return f"{name}, in percent of it, up is better" if name in LOWER_IS_BETTER else f"{name} (hundredths)"
+    name, before = found.full.metric
+    if name in LOWER_IS_BETTER:
+        return f"{name}, in percent of it, up is better"
+    return f"{name} (hundredths)" if points_of(name, before) == 100 else name
 
 
 def print_table(found: Comparisons, file: IO[str]) -> None:

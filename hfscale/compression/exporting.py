@@ -32,7 +32,7 @@ def export(saved: SavedModel, settings: ExportSettings, folder: Path) -> dict[st
     """Fill an empty `folder` with the model as the settings want it, and compare it with what it was.
 
     Returns:
-        What stands in `export.json`: `merged_into`, `bits`, `format`, `kind`, `comparisons`, `weights_bytes`,
+        What stands in `export.json`: `merged_into`, `bits`, `format`, `kind`, `reads`, `comparisons`, `weights_bytes`,
         `quantized_layers`, `versions`; no path of this machine.
 
     Raises:
@@ -73,6 +73,7 @@ def export(saved: SavedModel, settings: ExportSettings, folder: Path) -> dict[st
         "bits": settings.bits,
         "format": settings.format,
         "kind": saved.kind,
+        "reads": _reads(saved) if saved.kind == "seq2seq" else None,
         "comparisons": [each.as_json() for each in found],
         "weights_bytes": sizes,
         "quantized_layers": layers,
@@ -140,6 +141,12 @@ def processor_of(saved: SavedModel, base: ModelSettings | None) -> Any:
         return None
     with plain_words(f"tokenizer of {place}", "give a model folder with a whole one"):
         return AutoTokenizer.from_pretrained(place)
+
+
+def _reads(saved: SavedModel) -> dict[str, Any]:
+    """How an encoder-decoder wants its texts: where the run is not, nothing else says so."""
+    told = saved.run.get("data") or {}
+    return {name: told[name] for name in ("prefix", "max_length") if told.get(name)}
 
 
 def _say(found: Comparison) -> None:

@@ -13,14 +13,23 @@ import numpy as np
 import torch
 
 from hfscale import console, data, evaluation
-from hfscale.batch import Batch
+from hfscale.batch import NO_LABEL, Batch
 from hfscale.compression.kinds import SavedModel
 from hfscale.compression.pruning_units import CNN
 from hfscale.data.sources import last_part
 from hfscale.errors import DataError, HfscaleError
 from hfscale.models import TextClassifier
 from hfscale.models.targets import attach_language_loss
-from hfscale.schemas import ConversationSettings, CorpusSettings, DataSettings, ImageDataSettings, MaskSettings
+from hfscale.schemas import (
+    ConversationSettings,
+    CorpusSettings,
+    DataSettings,
+    GenerationSettings,
+    ImageDataSettings,
+    MaskSettings,
+    TextPairSettings,
+)
+from hfscale.training.seq2seq_loss import shifted
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -104,9 +113,10 @@ def run_inputs(
         raise DataError("no run's folder is around it, and it names none (--run RUN)")
     if processor is None:
         raise DataError("the model has no tokenizer")
-    finders = {"causal": _packed, "masked": _packed, "image": _images}
+    finders = {"causal": _packed, "masked": _packed, "image": _images, "seq2seq": _pairs}
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # how many are trained on matters to nobody here
+        # How many are trained on, and which of them stand among these, was said in the run.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             found = finders.get(saved.kind, _labelled)(accelerator, saved, processor, settings)
             return Inputs(found.description, found.batches, partial(_score, found.answer, metric))
     except (HfscaleError, OSError, KeyError, TypeError, ValueError) as error:
@@ -155,6 +165,38 @@ def _labelled(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, setti
 
     name = last_part(told.validation or told.train)
     return _Rows(f"{len(table):,} validation examples of {name}", batches, answer)
+
+
+def _pairs(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> _Rows:
+    """The first ones, as many as each evaluation of the run wrote: its own figure comes out again."""
+    told, task = TextPairSettings(**saved.run["data"]), saved.run["task"]
+    generation = GenerationSettings(**saved.run.get("generation") or {})
+    table = data.load_text_pairs(told).validation
+    if table is None:
+        raise DataError("the run held none out")
+    number = min(len(table), settings.examples, generation.eval_examples or settings.examples)
+    encoded = data.tokenize_pairs(table.select(range(number)), tokenizer, told, is_training=False)
+    padding = {"pad_token_id": tokenizer.pad_token_id, "padding_side": tokenizer.padding_side}
+    batches = data.EvalBatches(encoded, batch_size=settings.batch_size, **padding)
+    references = encoded["text_pair"][:] if generation.eval_examples else []
+    if references:
+        evaluation.require_metrics(task)
+
+    def answer(model: Any) -> Any:
+        return evaluation.written_answers(accelerator, model, tokenizer, batches, task, references)
+
+    description = f"{number:,} validation pairs of {last_part(told.validation or told.train)}"
+    description += ", written greedily" if references else ""
+    return _Rows(description, [_teacher_forced(batch, saved.config) for batch in batches], answer)
+
+
+def _teacher_forced(batch: Batch, config: Any) -> Batch:
+    """The batch with what the decoder reads in place of its labels."""
+    inputs = {name: value for name, value in batch.inputs.items() if name != "labels"}
+    labels = batch.inputs["labels"]
+    inputs["decoder_input_ids"] = shifted(labels, config.decoder_start_token_id, config.pad_token_id)
+    inputs["decoder_attention_mask"] = (labels != NO_LABEL).long()
+    return batch._replace(inputs=inputs)
 
 
 def _packed(accelerator: Accelerator, saved: SavedModel, tokenizer: Any, settings: Sampled) -> _Rows:
@@ -213,7 +255,10 @@ def _made_up(config: Any) -> Inputs:
         return Inputs(f"{_SYNTHETIC} made-up images", [Batch({"pixel_values": pixels}, _SYNTHETIC, 0)], None)
     length = min(_LENGTH, getattr(config, "max_position_embeddings", None) or _LENGTH)
     ids = torch.randint(0, config.vocab_size, (_SYNTHETIC, length), generator=draw)
-    batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, _SYNTHETIC, ids.numel())
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if config.is_encoder_decoder:
+        inputs |= {f"decoder_{name}": value for name, value in inputs.items()}
+    batch = Batch(inputs, _SYNTHETIC, ids.numel())
     return Inputs(f"{_SYNTHETIC} made-up sequences of {length} random token ids", [batch], None)
 
 

@@ -1,4 +1,5 @@
-"""What a saved model is, and how it is loaded: classifiers of texts, words, spans and images, and language models."""
+"""What a saved model is, and how it is loaded: classifiers of texts, words, spans and images, language models, and
+encoder-decoders."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from hfscale.compression.pruning_units import CNN
 from hfscale.compression.refusals import EXPORTABLE, config_of
 from hfscale.errors import ModelError
 from hfscale.models.adapters import is_adapter
-from hfscale.models.heads import auto_class, task_of
+from hfscale.models.heads import auto_class, is_seq2seq, task_of
 from hfscale.models.quantization import is_quantized, quantized_options, require_bitsandbytes
 from hfscale.network import plain_words
 from hfscale.runs import model_folder_of, run_around, settings_of
 from hfscale.schemas import Task
 
-Kind = Task | Literal["causal", "masked", "image"]
+Kind = Task | Literal["causal", "masked", "seq2seq", "image"]
 _LANGUAGE: dict[str, Kind] = {"ForCausalLM": "causal", "LMHeadModel": "causal", "ForMaskedLM": "masked"}
 _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
@@ -75,6 +76,8 @@ def _kind_of(folder: Path, config: Any) -> Kind:
     name = str(next(iter(config.architectures or []), ""))
     if config.model_type == CNN:
         return "image"
+    if is_seq2seq(folder):
+        return "seq2seq"
     for ending, kind in _LANGUAGE.items():
         if name.endswith(ending):
             return kind
@@ -90,6 +93,7 @@ def model_class_of(kind: Kind) -> Any:
     others = {
         "causal": transformers.AutoModelForCausalLM,
         "masked": transformers.AutoModelForMaskedLM,
+        "seq2seq": transformers.AutoModelForSeq2SeqLM,
         "image": transformers.AutoModelForImageClassification,
     }
     return others.get(kind) or auto_class(kind)  # type: ignore[arg-type]

@@ -10,6 +10,8 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +59,8 @@ class Measured(NamedTuple):
     spread: np.ndarray
     """See `Scored`."""
     inputs: str
+    timed: str
+    """What one pass is, in words."""
     singles: int
     batches: tuple[int, ...]
     """Examples of each batch that can be timed."""
@@ -68,10 +72,10 @@ class Measured(NamedTuple):
 
 def serve(connection: Connection, job: Job) -> None:
     """The process: sends `Measured`, or a text that says why not; then answers ("one" or "many", number) with the
-    seconds of a forward pass, until it gets None."""
+    seconds of a pass (see `_pass`), until it gets None."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
     try:
-        model, measured, passes = _prepared(job)
+        run, measured, passes = _prepared(job)
     except HfscaleError as error:
         connection.send(" ".join(str(error).split()))
         return
@@ -81,11 +85,11 @@ def serve(connection: Connection, job: Job) -> None:
     connection.send(measured)
     with torch.inference_mode():
         for which, number in iter(connection.recv, None):
-            connection.send(seconds_of(model, passes[which][number]))
+            connection.send(seconds_of(run, passes[which][number]))
 
 
-def _prepared(job: Job) -> tuple[Any, Measured, dict[str, list[dict[str, Any]]]]:
-    """(the model, what is known of it, inputs of passes with one example and with many, on its device)."""
+def _prepared(job: Job) -> tuple[Callable[..., Any], Measured, dict[str, list[dict[str, Any]]]]:
+    """(what runs the model, what is known of it, inputs of passes with one example and with many, on its device)."""
     from accelerate import Accelerator
     from transformers.utils import logging
 
@@ -100,21 +104,32 @@ def _prepared(job: Job) -> tuple[Any, Measured, dict[str, list[dict[str, Any]]]]
     memory = _Memory(accelerator.device)
     model = _loaded(saved, job, accelerator)
     _touch(model)
+    run, timed = _pass(saved, model)
     with torch.inference_mode():
         for each in ("one", "many"):
-            model(**passes[each][0])
+            run(**passes[each][0])
     held, peak = memory.grown()
     assert inputs.score is not None
     scored = inputs.score(model)
     with torch.inference_mode():
         for each in ("one", "many"):
-            model(**passes[each][0])
+            run(**passes[each][0])
     measured = Measured(
-        held, peak, model.num_parameters(), scored.metrics, scored.spread, inputs.description,
+        held, peak, model.num_parameters(), scored.metrics, scored.spread, inputs.description, timed,
         len(passes["one"]), sizes, accelerator.device.type, torch.get_num_threads(),
         sum(batch.num_examples for batch in inputs.batches),
     )  # fmt: skip
-    return model, measured, passes
+    return run, measured, passes
+
+
+def _pass(saved: SavedModel, model: Any) -> tuple[Callable[..., Any], str]:
+    """(what is timed of a model, in words for one example): a forward pass, or of an encoder-decoder all steps of
+    writing, as its folder says."""
+    if saved.kind != "seq2seq":
+        return model, "one example alone"
+    beams = model.generation_config.num_beams or 1
+    how = f"with {beams} beams" if beams > 1 else "greedily"
+    return partial(model.generate, do_sample=False), f"one text read alone and its whole output written {how}"
 
 
 def _loaded(saved: SavedModel, job: Job, accelerator: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,8 +65,8 @@ def time_by_turns(
     return speeds[0], speeds[1], SpeedUp(*ratios.tolist())
 
 
-def seconds_of(model: nn.Module, inputs: dict[str, Any]) -> float:
-    """Of one forward pass, until all of it is done."""
+def seconds_of(model: Callable[..., Any], inputs: dict[str, Any]) -> float:
+    """Of one pass, until all of it is done."""
     start = _now()
     model(**inputs)
     return _now() - start

@@ -13,8 +13,8 @@ from hfscale.models.heads import is_seq2seq
 from hfscale.schemas.export import ExportSettings
 
 EXPORTABLE = (
-    "what can be exported are classifiers of texts and words, models that answer questions, language models of one "
-    "stack, and the network of train_cnn.py"
+    "what can be exported are classifiers of texts and words, models that answer questions, language models, "
+    "encoder-decoders that write, and the network of train_cnn.py"
 )
 PRUNABLE = "what can be pruned are classifiers of texts, words and images, and models that answer questions"
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -24,14 +24,15 @@ def refuse_export(folder: Path, settings: ExportSettings) -> None:
     """Refuse what the settings can't make of a model folder.
 
     Raises:
-        ModelError: for a folder without a model, of an encoder-decoder, quantized already, an adapter that stays one,
-            or images for anything but ONNX.
+        ModelError: for a folder without a model, quantized already, an adapter that stays one, images for anything but
+            ONNX, or an encoder-decoder for ONNX.
         SettingsError: where there is nothing to merge.
         MissingExtraError: where PEFT, bitsandbytes or ONNX is not installed.
     """
     adapter = (folder / "adapter_config.json").is_file()
     config = config_of(folder)
-    refuse_seq2seq(folder, EXPORTABLE)
+    if settings.format == "onnx":
+        refuse_seq2seq(folder, "--format onnx writes models of one stack alone; give --bits or --merge")
     if config.get("model_type") == CNN and settings.format != "onnx":
         given = "--merge" if settings.merge else "--bits"
         raise ModelError(f"{folder} holds a CNN, on which {given} has no effect; it takes --format onnx alone")
@@ -54,7 +55,7 @@ def refuse_export(folder: Path, settings: ExportSettings) -> None:
 
 
 def refuse_seq2seq(folder: Path, others: str) -> None:
-    """Refuse an encoder-decoder that writes, or an adapter on one; `others` says what isn't refused.
+    """Refuse an encoder-decoder that writes, or an adapter on one; `others` says what isn't.
 
     Raises:
         ModelError: for such a folder.

@@ -68,7 +68,7 @@ class Worker:
             return f"its process ended with {self._process.exitcode}; is there memory enough?"
 
     def seconds(self, which: str, number: int) -> float:
-        """Of a forward pass with `one` example or `many`.
+        """Of a pass with `one` example or `many`.
 
         Raises:
             ModelError: where the process has ended, for lack of memory perhaps.

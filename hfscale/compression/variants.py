@@ -121,10 +121,10 @@ def _in_bits(whole: SavedModel, bits: Bits, folder: Path) -> Variant:
 
 def _pruned(whole: SavedModel, sparsity: float, folder: Path) -> Variant:
     def make() -> Path:
+        if whole.kind in ("causal", "masked", "seq2seq"):
+            raise ModelError(PRUNABLE)
         model_type = str(whole.config.model_type)
         refuse_unknown(model_type, whole.folder)
-        if whole.kind in ("causal", "masked"):
-            raise ModelError(PRUNABLE)
         write_pruned(
             whole.folder, model_type, whole.run, PruneSettings(method="structured", sparsity=sparsity), folder
         )

@@ -21,3 +21,4 @@ from .score import score_classifier as score_classifier
 from .seq2seq import predict_outputs as predict_outputs
 from .seq2seq import require_metrics as require_metrics
 from .seq2seq import score_seq2seq as score_seq2seq
+from .written import written_answers as written_answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,21 @@ from hfscale.schemas import Task
 
 RESAMPLES = 100
 _FEWEST_ROWS = 8
+
+
+class Outcome(Protocol):
+    """Of a model of any kind."""
+
+    @property
+    def num_rows(self) -> int: ...
+
+    def metrics(self) -> dict[str, float]:
+        """The main one first."""
+        ...
+
+    def metric_of(self, name: str, rows: np.ndarray) -> float:
+        """One of them on these rows alone."""
+        ...
 
 
 class Answers(NamedTuple):
@@ -76,7 +91,7 @@ def perplexity_of(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def resampled(outcome: Answers | Losses, metric: str) -> np.ndarray:
+def resampled(outcome: Outcome, metric: str) -> np.ndarray:
     """(resamples,) values of a metric on rows drawn with replacement (the bootstrap of Efron 1979).
 
     Which rows are drawn depends on their number alone: for two models on the same rows the differences of these values

@@ -13,6 +13,7 @@ from hfscale.errors import MissingExtraError
 from hfscale.evaluation.language import batch_losses, mean_loss
 from hfscale.evaluation.outcomes import perplexity_of
 from hfscale.schemas import GenerationSettings, Seq2SeqTask
+from hfscale.schemas.seq2seq import SEQ2SEQ_METRICS
 from hfscale.training.seq2seq_loss import seq2seq_loss
 
 if TYPE_CHECKING:
@@ -124,10 +125,20 @@ def score_texts(task: Seq2SeqTask, written: Sequence[str], references: Sequence[
         sacrebleu = require_metrics(task)
         bleu = sacrebleu.corpus_bleu(list(written), [list(references)])
         return {"bleu": bleu.score, "chrf": sacrebleu.corpus_chrf(list(written), [list(references)]).score}
-    names = ["rouge1", "rouge2", "rougeL"]
-    scorer = require_metrics(task).RougeScorer(names, use_stemmer=True)
+    scores = rouge_scores(written, references)
+    return {name: sum(score[name] for score in scores) / len(scores) for name in SEQ2SEQ_METRICS[task]}
+
+
+def rouge_scores(written: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
+    """The same of each summary.
+
+    Raises:
+        MissingExtraError: where what counts them is not installed.
+    """
+    names = SEQ2SEQ_METRICS["summarization"]
+    scorer = require_metrics("summarization").RougeScorer(names, use_stemmer=True)
     scores = [scorer.score(reference, text) for text, reference in zip(written, references, strict=True)]
-    return {name: sum(score[name].fmeasure for score in scores) / len(scores) for name in names}
+    return [{name: score[name].fmeasure for name in names} for score in scores]
 
 
 def require_metrics(task: Seq2SeqTask) -> Any:

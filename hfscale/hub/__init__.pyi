@@ -10,6 +10,7 @@ from .language_card import preference_model_card as preference_model_card
 from .naming import named_card as named_card
 from .onnx_card import onnx_usage as onnx_usage
 from .seq2seq_card import seq2seq_model_card as seq2seq_model_card
+from .seq2seq_card import seq2seq_usage as seq2seq_usage
 from .upload import published_as as published_as
 from .upload import push as push
 from .upload import push_dataset as push_dataset

@@ -7,6 +7,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
+from hfscale.hub.usage import SENTENCEPIECE
+
 _SECTION = r"^## {}\n.*?(?=^## |\Z)"
 
 
@@ -38,10 +40,11 @@ def exported_card(text: str, exported: dict[str, Any], usage: str, published: st
     if is_onnx:
         body = replaced_section(body, "Use", usage)
     elif exported["merged_into"]:
-        needs = f"`pip install transformers torch{' bitsandbytes' if in_few_bits else ''}`."
+        packages = f"{' bitsandbytes' if in_few_bits else ''}{SENTENCEPIECE if SENTENCEPIECE in body else ''}"
+        needs = f"`pip install transformers torch{packages}`."
         body = replaced_section(body, "Use", f"{needs}\n\n{usage}")
     elif in_few_bits:
-        body = body.replace("`pip install transformers torch`.", "`pip install transformers torch bitsandbytes`.", 1)
+        body = body.replace("`pip install transformers torch", "`pip install transformers torch bitsandbytes", 1)
     if exported["merged_into"]:
         body = body.replace("It is an adapter of ", "It is fine-tuned by an adapter, merged since, from ", 1)
     card.text = f"{body.rstrip()}\n\n## Export\n\n{_what(exported)}\n\n{_comparisons(exported)}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hfscale.data.sources import last_part
 from hfscale.hub.metadata import base_on_hub, model_metadata
 from hfscale.hub.sections import Words, compose, data_named, limits, named, results, training
-from hfscale.hub.usage import PLACE, adapter_usage, trust_note
+from hfscale.hub.usage import PLACE, SENTENCEPIECE, adapter_usage, trust_note
 
 _ABOUT = {
     "translation": "BLEU and chrF as sacrebleu counts them by default, from 0 to 100",
@@ -45,20 +46,36 @@ def seq2seq_model_card(config: Any, result: dict[str, Any]) -> str:
 
 
 def _usage(config: Any) -> str:
-    trust = ", trust_remote_code=True" if getattr(config.model, "trust_remote_code", False) else ""
-    loading = (
-        "from transformers import AutoModelForSeq2SeqLM\n\n"
-        f'model = AutoModelForSeq2SeqLM.from_pretrained("{PLACE}"{trust})\n'
-    )
-    needs = f"`pip install transformers torch`.{trust_note(config.model)}\n\n"
-    first = adapter_usage(config, "seq2seq") + "\n" if config.lora else needs
-    text = f'{config.data.prefix!r} + "your text"' if config.data.prefix else '"your text"'
+    if not config.lora:
+        trust = ", trust_remote_code=True" if getattr(config.model, "trust_remote_code", False) else ""
+        packages = f"transformers torch{SENTENCEPIECE if config.model.name else ''}"  # new tokenizers need none
+        needs = f"`pip install {packages}`.{trust_note(config.model)}\n\n"
+        return needs + seq2seq_usage(vars(config.data), trust)
     writes = (
         "from transformers import GenerationConfig\n\n"
         f'model.get_base_model().generation_config = GenerationConfig.from_pretrained("{PLACE}")\n'
     )
+    return f"{adapter_usage(config, 'seq2seq')}\n{_write(writes, config.data.prefix)}"
+
+
+def seq2seq_usage(data: Mapping[str, Any], options: str = "") -> str:
+    """Lines that let a plain model folder write, of a text behind the prefix that it was trained with.
+
+    Args:
+        data: the settings of the run's data.
+        options: further arguments of what loads it, each behind a comma.
+    """
+    loading = (
+        "from transformers import AutoModelForSeq2SeqLM\n\n"
+        f'model = AutoModelForSeq2SeqLM.from_pretrained("{PLACE}"{options})\n'
+    )
+    return _write(loading, data.get("prefix") or "")
+
+
+def _write(loading: str, prefix: str) -> str:
+    text = f'{prefix!r} + "your text"' if prefix else '"your text"'
     return (
-        f"{first}```python\nfrom transformers import AutoTokenizer\n{writes if config.lora else loading}\n"
+        f"```python\nfrom transformers import AutoTokenizer\n{loading}\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{PLACE}")\n'
         f'written = model.generate(**tokenizer([{text}], return_tensors="pt").to(model.device))\n'
         "print(tokenizer.batch_decode(written, skip_special_tokens=True))\n```\n"

@@ -13,6 +13,8 @@ from hfscale.runs import pipeline_options
 
 PLACE = "PATH_OR_HUB_ID"
 """Stands for the model until it is known where it will be."""
+SENTENCEPIECE = " sentencepiece"
+"""What tokenizers of some encoder-decoders need, as Marian's."""
 PIPELINES = {
     "token_classification": "token-classification",
     "question_answering": "question-answering",
@@ -90,9 +92,9 @@ def adapter_usage(config: Any, kind: str, *options: str, pair: bool = False) -> 
         predict = f'tokenizer = AutoTokenizer.from_pretrained("{PLACE}")\n{_predict(kind, pair)}'
     classes += ["BitsAndBytesConfig"] if quant else []
     folder = ", ".join([f'"{PLACE}"', *trusted])
+    packages = f"transformers peft{SENTENCEPIECE if kind == 'seq2seq' else ''}{' bitsandbytes' if quant else ''}"
     return (
-        f"This is an adapter. It needs {needed}, and `pip install transformers peft"
-        f"{' bitsandbytes' if quant else ''}`.{trust_note(config.model)}\n\n"
+        f"This is an adapter. It needs {needed}, and `pip install {packages}`.{trust_note(config.model)}\n\n"
         f"```python\n{torch}from peft import PeftModel\nfrom transformers import {', '.join(classes)}\n\n"
         f"config = AutoConfig.from_pretrained({folder})\n{in_bits}"
         f'base = {auto_class}.from_pretrained(\n    "{base}", {", ".join(arguments)}\n)\n'

@@ -21,7 +21,7 @@ def adapted_model(
     folder: Path, config: Any, model_class: Any, base: ModelSettings, in_bits: dict[str, Any] | None = None
 ) -> Any:
     """The model `base` in float32, or quantized by the arguments `in_bits`, under the adapter and head in `folder`, in
-    evaluation mode.
+    evaluation mode; it writes as `generation_config.json` there says.
 
     Args:
         config: of the adapter's folder, with the names of its labels.
@@ -39,13 +39,15 @@ def adapted_model(
         raise ModelError(
             f"{folder} holds an adapter, and the model it was trained on is not there: {error}; give it with --base"
         ) from None
-    from transformers import AutoConfig
+    from transformers import AutoConfig, GenerationConfig
 
     if not base.trust_remote_code:  # else its code would be needed to see the shapes
         refuse_other_shape(folder, config, AutoConfig.from_pretrained(source, **options), model_class, base.name)
     options |= quantized_options(in_bits)
     model, lacking = pretrained_model(model_class, source, config, options)
     _refuse_lacking(folder, base.name, lacking)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     return _with_adapter(model, folder)
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 _RANK = 8
+_VALUES_OF_KEYS = {"k_proj": "v_proj", "key": "value", "k": "v", "k_lin": "v_lin"}
+_SECOND_LAYERS = ("fc2", "wo", "down_proj", "lin2", "ffn_output", "output.dense")
+"""Names of what makes values, by that of what makes keys, and of the second layer of a feed-forward block, in the
+architectures of transformers."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -161,7 +165,7 @@ def adapter_config(model: Any, settings: LoraSettings, without: Collection[str],
     """
     peft = require_peft()
     if settings.method == "ia3":
-        return peft.IA3Config(**options)
+        return peft.IA3Config(**_ia3_targets(model, without), **options)
     rank = settings.r or _RANK
     return peft.LoraConfig(
         r=rank,
@@ -173,6 +177,27 @@ def adapter_config(model: Any, settings: LoraSettings, without: Collection[str],
         init_lora_weights="pissa" if settings.method == "pissa" else True,
         **options,
     )
+
+
+def _ia3_targets(model: Any, without: Collection[str]) -> dict[str, list[str]]:
+    """Arguments of PEFT's `IA3Config`: none where PEFT knows the architecture, else the layers of Liu et al. 2022:
+    keys, values, and the second one of each feed-forward block, of which the inputs are scaled."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as KNOWN
+
+    kind = model.config.model_type
+    if kind in KNOWN:
+        return {}
+    layers = linear_layers(model, without)
+    pairs = [(f"{name}.{keys}".lstrip("."), f"{name}.{values}".lstrip(".")) for name, _ in model.named_modules()
+             for keys, values in _VALUES_OF_KEYS.items()]  # fmt: skip
+    attention = [name for pair in pairs if all(each in layers for each in pair) for name in pair]
+    feed_forward = [name for name in layers if name.endswith(tuple(f".{each}" for each in _SECOND_LAYERS))]
+    if not attention or not feed_forward:
+        raise ModelError(
+            f"--lora.method ia3: which layers of a {kind} make keys, values and the feed-forward output is not known; "
+            "take --lora.method lora"
+        )
+    return {"target_modules": attention + feed_forward, "feedforward_modules": feed_forward}
 
 
 def _targets(layers: dict[str, tuple[int, int]], settings: LoraSettings) -> list[str]:

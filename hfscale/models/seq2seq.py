@@ -13,7 +13,7 @@ from hfscale.models.adapted import adapted_model
 from hfscale.models.adapters import add_adapter, base_of, is_adapter, modules_to_save, note_base
 from hfscale.models.empty import empty_model
 from hfscale.models.language import LanguageModel, load_tokenizer, pretrained_or_empty
-from hfscale.models.quantization import noted_quantization
+from hfscale.models.quantization import is_quantized, noted_quantization, require_bitsandbytes
 from hfscale.network import plain_words
 from hfscale.schemas import (
     GenerationSettings,
@@ -114,7 +114,7 @@ def saved_seq2seq_model(folder: Path, trust_remote_code: bool, base: ModelSettin
     Raises:
         ModelError: where the folder doesn't hold one.
     """
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
     with plain_words(f"model {folder}", "give a run folder or a model folder", "--trust_remote_code"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -122,9 +122,9 @@ def saved_seq2seq_model(folder: Path, trust_remote_code: bool, base: ModelSettin
         if is_adapter(folder):
             bits = noted_quantization(config)
             model = adapted_model(folder, config, AutoModelForSeq2SeqLM, base or base_of(folder), bits)
-            if (folder / "generation_config.json").is_file():
-                model.get_base_model().generation_config = GenerationConfig.from_pretrained(folder)
             return LanguageModel(model, tokenizer)
+        if is_quantized(config):
+            require_bitsandbytes()
         model, info = AutoModelForSeq2SeqLM.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
         )

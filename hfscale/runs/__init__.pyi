@@ -8,6 +8,7 @@ from .results import packing_result as packing_result
 from .results import result as result
 from .results import write_result as write_result
 from .saved_model import base_of_run as base_of_run
+from .saved_model import data_around as data_around
 from .saved_model import model_folder_of as model_folder_of
 from .saved_model import run_around as run_around
 from .saved_model import run_name as run_name

@@ -44,6 +44,16 @@ def settings_around(folder: Path) -> dict[str, Any]:
     return settings_of(run) if run else {}
 
 
+def data_around(folder: Path) -> dict[str, Any]:
+    """Settings of the data that a model was trained on: those of the run around its folder, or else as many as
+    `export.json` in it has (`prefix`, `max_length`)."""
+    found = settings_around(folder).get("data")
+    if not found:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found = json.loads((folder / "export.json").read_text(encoding="utf-8")).get("reads")
+    return found if isinstance(found, dict) else {}
+
+
 def run_around(folder: Path) -> Path | None:
     """The run that a folder is, is a part of, or was made from (see `run_name`)."""
     for each in (folder, *folder.resolve().parents[:2]):

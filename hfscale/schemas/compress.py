@@ -16,7 +16,8 @@ class CompressSettings:
     base: str | None = None
     """The full-precision model that an adapter was trained on: folder, Hub id or `builtin:` name."""
     tolerance: float = 1.0
-    """Points of the main metric (hundredths; of a loss, percent of it) that a recommended choice may cost."""
+    """Points of the main metric that a recommended choice may cost: hundredths; of BLEU and chrF whole ones; of a loss
+    percent of it."""
     examples: int = 1_000
     """The most validation examples that are looked at."""
     batch_size: int = 16

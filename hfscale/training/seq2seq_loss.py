@@ -26,10 +26,7 @@ def seq2seq_loss(config: Any, label_smoothing: float = 0.0) -> LossFn:
     """
 
     def loss_fn(model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, int]:
-        labels = inputs["labels"]
-        given = {name: value for name, value in inputs.items() if name != "labels"}
-        read = shifted(labels, config.decoder_start_token_id, config.pad_token_id)
-        logits = model(**given, decoder_input_ids=read, use_cache=False).logits.float()
+        labels, logits = inputs["labels"], _logits(model, inputs, config)
         loss = F.cross_entropy(
             logits.flatten(0, 1),
             labels.flatten(),
@@ -40,6 +37,22 @@ def seq2seq_loss(config: Any, label_smoothing: float = 0.0) -> LossFn:
         return loss, int((labels != NO_LABEL).sum())
 
     return loss_fn
+
+
+def row_losses(model: nn.Module, inputs: dict[str, Any], config: Any) -> Tensor:
+    """(batch, 2) the loss of each row, without smoothing, as a sum, and its number of targets."""
+    labels = inputs["labels"]
+    losses = F.cross_entropy(
+        _logits(model, inputs, config).transpose(1, 2), labels, ignore_index=NO_LABEL, reduction="none"
+    )
+    return torch.stack([losses.sum(dim=1), (labels != NO_LABEL).sum(dim=1).float()], dim=1)
+
+
+def _logits(model: nn.Module, inputs: dict[str, Any], config: Any) -> Tensor:
+    """(batch, tokens, vocabulary) in float32."""
+    given = {name: value for name, value in inputs.items() if name != "labels"}
+    read = shifted(inputs["labels"], config.decoder_start_token_id, config.pad_token_id)
+    return model(**given, decoder_input_ids=read, use_cache=False).logits.float()
 
 
 def shifted(labels: Tensor, start_token_id: int, pad_token_id: int) -> Tensor:

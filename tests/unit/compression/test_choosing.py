@@ -23,7 +23,9 @@ from hfscale.schemas import CompressSettings
 
 def measured(value: float, metric: str = "accuracy", spread: float = 0.0) -> Measured:
     values = value + spread * np.resize([1.0, -1.0], 100)
-    return Measured(10, 20, 5, {metric: value, "other": 1.0}, values, "100 rows", 9, (16,), "cpu", 1, 100)
+    return Measured(
+        10, 20, 5, {metric: value, "other": 1.0}, values, "100 rows", "one example alone", 9, (16,), "cpu", 1, 100
+    )
 
 
 def choice(variant: Variant, value: float, size: int, ms: float, **more: Any) -> Choice:

@@ -124,6 +124,39 @@ def test_an_adapter_stands_beside_all_layers_but_the_output(
         torch.testing.assert_close(again.model(**inputs).logits, model.eval()(**inputs).logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs the extra `peft`")
+@pytest.mark.parametrize(("kind", "scaled"), [("marian", {"k_proj", "v_proj", "fc2"}), ("t5", {"k", "v", "wo"})])
+def test_ia3_scales_keys_values_and_what_the_feed_forward_layers_end_with(
+    tokenizer: Any, tmp_path: Path, kind: Any, scaled: set[str]
+) -> None:
+    """Of Marian PEFT doesn't know the layers."""
+    save_language_model(new(kind, tokenizer), tmp_path / "base")
+    settings = Seq2SeqModelSettings(name=str(tmp_path / "base"))
+    model: Any = load_seq2seq_model(settings, tokenizer, DATA, 0, LoraSettings(method="ia3")).model
+    factors = {name: weight.shape for name, weight in model.named_parameters() if weight.requires_grad}
+    layers = {name.partition(".ia3_l")[0] for name in factors}
+    assert {name.rpartition(".")[2] for name in layers} == scaled
+    assert len(layers) == 2 * 3 + 2  # three attentions and two feed-forward blocks
+    for name, shape in factors.items():  # what a layer puts out has a column, what it takes a row
+        assert (shape[1] == 1) == (not name.partition(".ia3_l")[0].endswith((".fc2", ".wo"))), name
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs the extra `peft`")
+def test_ia3_is_refused_where_keys_are_not_apart_from_queries() -> None:
+    from transformers import AutoConfig, AutoModel
+
+    from hfscale.models.adapters import adapter_config
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    ids = {f"{name}_token_id": 0 for name in ("pad", "eos", "bos", "cls", "sep")}
+    config = AutoConfig.for_model("modernbert", **shape, **ids, vocab_size=60)
+    with pytest.raises(
+        ModelError, match=r"which layers of a modernbert make keys, values and .*; take --lora.method lo"
+    ):
+        adapter_config(AutoModel.from_config(config), LoraSettings(method="ia3"), [])
+
+
 def test_shapes_and_lengths_that_can_not_be(tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"--model.hidden_size 32 is not a multiple of --model.num_heads 3"):
         new("marian", tokenizer, num_heads=3)
