@@ -30,8 +30,8 @@ from hfscale.compression.variants import Variant, full_model, make_variants
 from hfscale.errors import DataError
 from hfscale.runs.results import finite
 from hfscale.schemas import CompressSettings
-from hfscale.training.best import LOWER_IS_BETTER
 
+_SHARES = ("accuracy", "exact_match")
 _PROCESS_BYTES = 800 * 2**20  # of a process with the libraries and no model
 
 
@@ -69,10 +69,10 @@ class Comparisons:
     @property
     def room(self) -> float:
         """Points by which a choice may differ although no answer does, at 95%: the rule of three (Hanley and
-        Lippman-Hand 1983); 0 of a loss, which hardly ever stays the same."""
+        Lippman-Hand 1983); 0 of metrics that are no share of the examples, to which it doesn't apply."""
         known = self.full.measured
         assert known
-        return 0.0 if self.full.metric[0] in LOWER_IS_BETTER else 300 / known.num_examples
+        return 300 / known.num_examples if self.full.metric[0] in _SHARES else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """What stands in `compress.json`."""
