@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 NO_LABEL = -100
 """In `labels` a position without a target; torch's losses leave it out too."""
+FIRST_SOFT_TOKEN = 2**30
+"""Ids from here on are no tokens of a vocabulary: they stand for the 1st, 2nd, ... embedding of a trained prompt
+(`hfscale.models.soft_tokens`)."""
 
 
 class Batch(NamedTuple):

@@ -28,8 +28,8 @@ from hfscale.schemas import (
     PreferenceSettings,
     QuantSettings,
     TrainSettings,
+    check_adapter,
     check_preferences,
-    check_quant,
     with_length,
 )
 
@@ -49,7 +49,7 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", with_length(self.train, epochs=1))
-        check_quant(self.quant, self.lora)
+        check_adapter(self.lora, self.quant)
         check_preferences(self.model, self.lora, self.train)
 
 

@@ -52,7 +52,7 @@ class Config:
     texts, the most frequent tag of each word; true by default, but for question_answering, which has none."""
 
     def __post_init__(self) -> None:
-        schemas.check_quant(self.quant, self.lora, self.model.random_weights)
+        schemas.check_adapter(self.lora, self.quant, self.model.random_weights)
         schemas.check_task(self.task, self.data, self.train, self.baselines)
 
 

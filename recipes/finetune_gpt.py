@@ -31,8 +31,8 @@ from hfscale.schemas import (
     OptimSettings,
     QuantSettings,
     TrainSettings,
+    check_adapter,
     check_chat,
-    check_quant,
     with_length,
 )
 
@@ -52,13 +52,13 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", with_length(self.train, epochs=3))
-        check_quant(self.quant, self.lora)
-        check_chat(self.model, self.data, self.answers, self.train)
+        check_adapter(self.lora, self.quant, takes_prompt=True)
+        check_chat(self.model, self.data, self.answers, self.train, self.lora)
 
 
 def main(config: Config) -> None:
     # 1. Where are we running, and where to? A run that was interrupted goes on where it was
-    accelerator = launch.start(config.train, config.quant)
+    accelerator = launch.start(config.train, config.quant, config.lora)
     run = runs.claim(config, accelerator)
     folder = run.folder
     max_length, seed = config.data.max_length, config.train.seed
@@ -67,7 +67,7 @@ def main(config: Config) -> None:
     with accelerator.main_process_first():
         conversations = data.load_conversations(config.data)
         tokenizer = models.load_tokenizer(config.model, max_length)
-        chat = data.ChatFormat(tokenizer, config.data)
+        chat = data.ChatFormat(tokenizer, config.data, config.lora)
         train, held_out = data.pack_conversations(conversations, chat, config.data)
 
     # 3. Model: the one to go on from, which will stop where an answer ends

@@ -46,7 +46,7 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", schemas.with_length(self.train, epochs=3))
-        schemas.check_quant(self.quant, self.lora)
+        schemas.check_adapter(self.lora, self.quant)
         schemas.check_tokenizer(self.model, self.tokenizer)
         schemas.check_seq2seq(self.task, self.data, self.generation, self.train, self.label_smoothing)
 

@@ -76,12 +76,14 @@ def _compress(settings: argparse.Namespace) -> None:
     run: Path = settings.run_folder
     output: Path = settings.output or run / "compress"
     from hfscale import files, launch, runs
+    from hfscale.compression.refusals import refuse_prompt
 
     model = runs.model_folder_of(run)
     if not runs.settings_of(run):
         raise SettingsError(
             f"{run} is no run's folder (it has no config.yaml), so that there is nothing to measure on"
         )
+    refuse_prompt(model)
     refuse_taken(output)
     _refuse_also(settings.also)
     _refuse_base(settings.base, model)

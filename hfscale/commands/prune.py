@@ -55,9 +55,10 @@ def _prune(settings: argparse.Namespace) -> None:
     named = whole if whole.name not in ("", "..") else whole.resolve()
     output = settings.output or named.with_name(f"{named.name}-pruned")
     from hfscale.compression.pruning_units import refuse_unknown
-    from hfscale.compression.refusals import PRUNABLE, refuse_seq2seq
+    from hfscale.compression.refusals import PRUNABLE, refuse_prompt, refuse_seq2seq
 
     refuse_seq2seq(model_folder, PRUNABLE)
+    refuse_prompt(model_folder)
     model_type = _model_type(model_folder)
     refuse_unknown(model_type, model_folder)
     refuse_taken(output)

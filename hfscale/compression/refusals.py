@@ -9,6 +9,8 @@ from typing import Any
 
 from hfscale.compression.pruning_units import CNN
 from hfscale.errors import MissingExtraError, ModelError, SettingsError
+from hfscale.models.adapted import adapter_settings
+from hfscale.models.adapters import is_adapter
 from hfscale.models.heads import is_seq2seq
 from hfscale.schemas.export import ExportSettings
 
@@ -24,15 +26,16 @@ def refuse_export(folder: Path, settings: ExportSettings) -> None:
     """Refuse what the settings can't make of a model folder.
 
     Raises:
-        ModelError: for a folder without a model, quantized already, an adapter that stays one, images for anything but
-            ONNX, or an encoder-decoder for ONNX.
+        ModelError: for a folder without a model, quantized already, an adapter that stays one, a trained prompt,
+            images for anything but ONNX, or an encoder-decoder for ONNX.
         SettingsError: where there is nothing to merge.
         MissingExtraError: where PEFT, bitsandbytes or ONNX is not installed.
     """
-    adapter = (folder / "adapter_config.json").is_file()
+    adapter = is_adapter(folder)
     config = config_of(folder)
     if settings.format == "onnx":
         refuse_seq2seq(folder, "--format onnx writes models of one stack alone; give --bits or --merge")
+    refuse_prompt(folder)
     if config.get("model_type") == CNN and settings.format != "onnx":
         given = "--merge" if settings.merge else "--bits"
         raise ModelError(f"{folder} holds a CNN, on which {given} has no effect; it takes --format onnx alone")
@@ -65,6 +68,19 @@ def refuse_seq2seq(folder: Path, others: str) -> None:
         raise ModelError(f"{folder} holds an encoder-decoder ({name}); {others}")
 
 
+def refuse_prompt(folder: Path) -> None:
+    """Refuse an adapter that is a trained prompt: it stands before a model's input, and in none of its weights.
+
+    Raises:
+        ModelError: for such a folder.
+    """
+    if is_adapter(folder) and adapter_settings(folder).get("peft_type") == "PROMPT_TUNING":
+        raise ModelError(
+            f"{folder} holds a trained prompt, which can't be merged into weights; load it with PEFT, as its "
+            "README.md says"
+        )
+
+
 def config_of(folder: Path) -> dict[str, Any]:
     """A model folder's `config.json`.
 
@@ -74,8 +90,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError:
-        adapter = (folder / "adapter_config.json").is_file()
-        lacks = "; PEFT's own adapters have none: copy that of the model" if adapter else ""
+        lacks = "; PEFT's own adapters have none: copy that of the model" if is_adapter(folder) else ""
         raise ModelError(f"{folder} holds no model (no config.json){lacks}") from None
     except ValueError:
         found = None

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hfscale import console
+from hfscale.batch import FIRST_SOFT_TOKEN
 from hfscale.data.conversations import Conversations, Message
 from hfscale.data.packing import PackedSequences
 from hfscale.data.tokenization import tokenizer_fingerprint
 from hfscale.errors import DataError, ModelError, SettingsError
-from hfscale.schemas import ConversationSettings
+from hfscale.schemas import ConversationSettings, LoraSettings, num_soft_tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,7 +44,8 @@ _PROBE = "hfscale probe"
 class ChatFormat:
     """Conversations as one model reads them.
 
-    The tokenizer gets the template that it lacks, so that it is saved with the model.
+    The tokenizer gets the template that it lacks, so that it is saved with the model. With prompt tuning (`lora`) each
+    conversation begins with the soft tokens of the prompt.
 
     Raises:
         ModelError: for a tokenizer without a template where none was named, without positions of its tokens in the
@@ -51,8 +53,11 @@ class ChatFormat:
         SettingsError: for a template named beside the tokenizer's own.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: ConversationSettings) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, settings: ConversationSettings, lora: LoraSettings | None = None
+    ) -> None:
         self._tokenizer, self._system = tokenizer, settings.system
+        self.num_soft_tokens = num_soft_tokens(lora)
         name = tokenizer.name_or_path or "the tokenizer"
         if tokenizer.chat_template and settings.template:
             raise SettingsError(
@@ -85,7 +90,8 @@ class ChatFormat:
     @property
     def fingerprint(self) -> str:
         """Of all that decides how a conversation is written."""
-        return f"{tokenizer_fingerprint(self._tokenizer)} {self._tokenizer.chat_template} {self._system}"
+        written = f"{self._tokenizer.chat_template} {self._system} {self.num_soft_tokens}"
+        return f"{tokenizer_fingerprint(self._tokenizer)} {written}"
 
     def _write(self, messages: list[Message], prompt: bool = False) -> str:
         if self._system and messages[0]["role"] != "system":
@@ -100,7 +106,7 @@ class ChatFormat:
         return written
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
-        """Token ids of messages that wait for an answer."""
+        """Token ids of messages that wait for an answer, without soft ones: `generate` puts them there itself."""
         return self._tokenizer(self._write(messages, prompt=True), add_special_tokens=False, verbose=False)[
             "input_ids"
         ]
@@ -136,7 +142,9 @@ class ChatFormat:
         for begin, end in self._places(messages, answers, text):
             learned |= np.maximum(starts, begin) < np.minimum(stops, end)
             learned |= (starts == stops) & (begin <= starts) & (starts < end)  # a blank alone has no length to some
-        return np.array(found["input_ids"], dtype=np.int32), learned
+        soft = np.arange(FIRST_SOFT_TOKEN, FIRST_SOFT_TOKEN + self.num_soft_tokens, dtype=np.int32)
+        ids = np.concatenate([soft, np.array(found["input_ids"], dtype=np.int32)])
+        return ids, np.concatenate([np.zeros(len(soft), dtype=bool), learned])
 
     def _places(self, messages: list[Message], answers: list[int], text: str) -> list[tuple[int, int]]:
         """Where these messages begin and end in the text."""
@@ -211,7 +219,9 @@ def tokenize_conversations(table: Dataset, chat: ChatFormat, max_length: int) ->
         new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
         desc="tokenizing",
     )
-    say_left_out(table, encoded, f"conversations are longer than --data.max_length {max_length}")
+    longer = f"conversations are longer than --data.max_length {max_length}"
+    soft = f", the {chat.num_soft_tokens} tokens of the prompt included" if chat.num_soft_tokens else ""
+    say_left_out(table, encoded, longer + soft)
     return encoded
 
 

@@ -44,7 +44,7 @@ def find_questions(
     for text in table["text"] if table is not None and settings.number else ():
         messages = json.loads(text)
         ids = chat.prompt_ids(messages[:-1])
-        room = int(min(settings.max_new_tokens, (positions or math.inf) - len(ids)))
+        room = int(min(settings.max_new_tokens, (positions or math.inf) - chat.num_soft_tokens - len(ids)))
         if room >= 1:
             found.append(Question(messages, ids, room))
         if len(found) == settings.number:

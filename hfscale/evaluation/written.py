@@ -50,7 +50,7 @@ class Written:
         if name == "bleu":
             bleu: Any = require_metrics(self.task).BLEU
             counts = self._counts[rows].sum(axis=0).tolist()
-            return bleu.compute_bleu(counts[:4], counts[4:8], *counts[8:]).score
+            return bleu.compute_bleu(counts[:4], counts[4:8], *counts[8:], smooth_method="exp").score
         if self.task == "summarization":
             return float(self._rouge[rows, SEQ2SEQ_METRICS[self.task].index(name)].mean())
         taken = [[texts[row] for row in rows] for texts in (self.texts, self.references)]

@@ -103,7 +103,7 @@ def refuse_secrets(files: Iterable[Published]) -> None:
     """As `refuse_private`, of data, in which places and other rows may stand, but no secret; binary files are passed
     over."""
     known = _secrets_of_this_process()
-    words = [secret.encode() for secret in known.values()]
+    words = [os.fsencode(secret) for secret in known.values()]
     for file in files:
         number = 1
         with naming_read_errors(file.path):
@@ -125,7 +125,7 @@ def _blocks_of(file: Published) -> Generator[bytes]:
 
 
 def _refuse_secrets_of(block: bytes, path: Path, first: int, known: dict[str, str]) -> None:
-    for number, line in enumerate(block.decode("utf-8", errors="replace").split("\n"), start=first):
+    for number, line in enumerate(block.decode("utf-8", errors="surrogateescape").split("\n"), start=first):
         met = [what for what, secret in known.items() if secret in line]
         met += [what for what, pattern in _SECRETS.items() if re.search(pattern, line)]
         if met:

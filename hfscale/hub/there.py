@@ -17,8 +17,10 @@ MESSAGE = "Push with hfscale"
 """Title of a commit, and of the pull request that is opened with it."""
 BEST = "The best model so far"
 """How the title of a push in mid-training begins."""
-_OURS = (MESSAGE, BEST, "initial commit")
-"""Titles of the commits whose card nobody has written: the last is what the Hub makes with a new repository."""
+_OURS = (MESSAGE, BEST)
+"""How the titles of the commits begin whose card nobody has written."""
+_FIRST = "initial commit"
+"""Title of the one that the Hub makes with a new repository."""
 Kind = Literal["model", "dataset"]
 
 
@@ -62,7 +64,7 @@ def keeps_card(api: Any, hub: HubSettings, kind: Kind, revision: str | None) -> 
     """
     found = api.get_paths_info(hub.repo_id, [CARD], expand=True, revision=revision, repo_type=kind)
     last = found[0].last_commit if found else None
-    if last is None or last.title.startswith(_OURS):
+    if last is None or last.title.startswith(_OURS) or last.title == _FIRST:
         return False
     console.warn(
         f"the card of {hub.repo_id} stays as it is there: {last.title!r} changed it last, and no push; "

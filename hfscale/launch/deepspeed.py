@@ -62,17 +62,23 @@ def prepare_deepspeed(has_gpu: bool) -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def take_over(accelerator: Accelerator) -> None:
+def take_over(accelerator: Accelerator, prompt: bool = False) -> None:
     """Refuse what a DeepSpeed configuration says of the training itself, and shard no model while it is loaded.
 
     Raises:
-        LaunchError: naming the entry, and the setting that decides it; for stage 0, which shares nothing out.
+        LaunchError: naming the entry, and the setting that decides it; for stage 0, which shares nothing out; for
+            stage 3 of a model with a trained `prompt`, which PEFT would gather on the first process alone.
     """
     plugin: Any = accelerator.state.deepspeed_plugin
     if plugin.zero_stage not in (1, 2, 3):
         raise LaunchError(
             f"DeepSpeed's zero_stage is {plugin.zero_stage}, which shares nothing out; use 1, 2 or 3, or "
             "accelerate_configs/ddp.yaml"
+        )
+    if prompt and plugin.zero_stage == 3:
+        raise LaunchError(
+            "--lora.method prompt does not work under ZeRO stage 3; use accelerate_configs/zero2.yaml, or another "
+            "method"
         )
     same = ("bf16",) if accelerator.mixed_precision == "bf16" else ()  # accelerate has put it there
     refuse_training_settings({name: value for name, value in plugin.deepspeed_config.items() if name not in same})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from hfscale.batch import NO_LABEL, Batch
+from hfscale.batch import FIRST_SOFT_TOKEN, NO_LABEL, Batch
 
 _SHOWN = 32  # tokens
 _WRITTEN = 600  # characters of a conversation
@@ -85,8 +85,10 @@ def _with_targets(
 
 
 def _written(ids: list[int], learned: list[bool], tokenizer: Any) -> str:
-    """Text of a conversation as the model reads it; what it learns stands between `<<` and `>>`."""
-    parts, at = [], 0
+    """Text of a conversation as the model reads it; what it learns stands between `<<` and `>>`. The tokens of a
+    trained prompt, which are no text, are counted."""
+    at = sum(token >= FIRST_SOFT_TOKEN for token in ids)  # they come first
+    parts, learned = [f"<{at} prompt tokens>"] if at else [], learned[at:]
     for is_learned, run in itertools.groupby(learned):
         end = at + len(list(run))
         text = tokenizer.decode(ids[at:end])

@@ -17,11 +17,12 @@ from hfscale import console, interruption
 from hfscale.errors import LaunchError, MissingExtraError
 from hfscale.launch.deepspeed import prepare_deepspeed, quieten_deepspeed, take_over
 from hfscale.launch.memory import keep_freed_memory
+from hfscale.schemas import num_soft_tokens
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from hfscale.schemas import QuantSettings, TrainSettings
+    from hfscale.schemas import LoraSettings, QuantSettings, TrainSettings
 
 _RIGHT = "accelerate launch --config_file accelerate_configs/ddp.yaml --num_processes {n} RECIPE ..."
 _PATIENCE = timedelta(hours=2)  # the first process may read and tokenize that long while the others wait
@@ -31,18 +32,20 @@ _SHARDERS = {
 }
 
 
-def start(train: TrainSettings, quant: QuantSettings | None = None) -> Accelerator:
+def start(train: TrainSettings, quant: QuantSettings | None = None, lora: LoraSettings | None = None) -> Accelerator:
     """The `Accelerator` of this process: a GPU where there is one, else the CPU with all of its cores; DDP over
     several.
 
     Args:
         quant: how frozen weights are to be quantized, which not all launches can share out.
+        lora: the adapter, of which the same is true.
 
     Raises:
         LaunchError: where the launch command asks for something that would silently not happen.
         MissingExtraError: for a tracker that is not installed.
     """
-    refuse_unsupported(os.environ, quantized=quant is not None)
+    prompt = num_soft_tokens(lora) > 0
+    refuse_unsupported(os.environ, quantized=quant is not None, prompt=prompt)
     interruption.watch_signals()
     trackers = _installed(train.trackers or [])
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would announce itself on stderr
@@ -84,7 +87,7 @@ def start(train: TrainSettings, quant: QuantSettings | None = None) -> Accelerat
         kwargs_handlers=[_process_group(sharded and on_cpu)],
     )
     if sharded:
-        take_over(accelerator)
+        take_over(accelerator, prompt)
     refuse_strangers(accelerator.num_processes, os.environ, _launcher_arguments())
     console.say(f"running    {_describe(accelerator, precision)}")
     if on_cpu and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -116,12 +119,12 @@ def finish(accelerator: Accelerator) -> None:
     accelerator.end_training()
 
 
-def refuse_unsupported(environ: Mapping[str, str], quantized: bool = False) -> None:
+def refuse_unsupported(environ: Mapping[str, str], quantized: bool = False, prompt: bool = False) -> None:
     """Refuse what the launcher was told and `fit` doesn't do.
 
     Raises:
-        LaunchError: for sharding that it doesn't know, FSDP2 of quantized weights, or gradient accumulation in the
-            launcher's settings.
+        LaunchError: for sharding that it doesn't know, FSDP2 of quantized weights or beside a trained prompt, or
+            gradient accumulation in the launcher's settings.
     """
     number = environ.get("WORLD_SIZE", 2)
     for variable, name in _SHARDERS.items():
@@ -140,6 +143,9 @@ def refuse_unsupported(environ: Mapping[str, str], quantized: bool = False) -> N
     if quantized and _flag(environ, "ACCELERATE_USE_FSDP"):
         right = _RIGHT.replace("ddp", "zero3").format(n=number)
         raise LaunchError(f"FSDP2 can't share out the integers of --quant; use {right}, or leave out --quant")
+    if prompt and _flag(environ, "ACCELERATE_USE_FSDP"):
+        right = _RIGHT.replace("ddp", "zero2").format(n=number)
+        raise LaunchError(f"--lora.method prompt has not been tried under FSDP2; use {right}")
     right = _RIGHT.replace("ddp", "zero2").format(n=number)
     if _flag(environ, "ACCELERATE_USE_DEEPSPEED") and _flag(environ, "ACCELERATE_USE_CPU"):
         raise LaunchError(

@@ -17,7 +17,7 @@ from hfscale.errors import MissingExtraError, ModelError, SettingsError, did_you
 from hfscale.models.builtin import origin_of
 from hfscale.models.heads import heads_of
 from hfscale.models.quantization import moved_scales, num_bytes, num_weights, quieten_bitsandbytes, save_config
-from hfscale.schemas import LoraSettings, ModelSettings
+from hfscale.schemas import LoraSettings, ModelSettings, num_soft_tokens
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,16 +46,18 @@ def add_adapter(
     """`model` frozen, with an adapter drawn from `seed`.
 
     Args:
-        task_type: as PEFT calls it.
+        task_type: as PEFT calls it; a prompt needs a language model's, `CAUSAL_LM`.
         base: the model's public name, with `revision`, for who loads the adapter.
         whole: names of modules that are trained as a whole (see `modules_to_save`).
 
     Raises:
         MissingExtraError: where PEFT is not installed.
-        ModelError: where the model has none of the layers that are to be adapted.
+        ModelError: where the model has none of the layers that are to be adapted, or can't take a prompt.
         SettingsError: for an unknown layer, or a rank that no layer can have.
     """
     import torch
+
+    from hfscale.models.soft_tokens import read_soft_tokens
 
     peft = require_peft()
     torch.manual_seed(seed)
@@ -66,11 +68,14 @@ def add_adapter(
         warnings.simplefilter("ignore")
         try:
             adapted = peft.get_peft_model(model, config)
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:
             raise ModelError(f"--lora.method {settings.method} does not fit this model: {error}") from None
     adapted.peft_config["default"].base_model_name_or_path = base
     adapted.peft_config["default"].revision = revision
-    adapted.peft_config["default"].modules_to_save = list(whole) or None  # PEFT has added those of other architectures
+    if settings.method == "prompt":
+        read_soft_tokens(adapted)
+    else:  # PEFT has added those of other architectures
+        adapted.peft_config["default"].modules_to_save = list(whole) or None
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     everything = list(adapted.parameters())
     held = _bytes(everything) + moved_scales(adapted)
@@ -155,7 +160,9 @@ def modules_to_save(model: Any, new: Collection[str], train_heads: bool = True) 
 
 
 def adapter_config(model: Any, settings: LoraSettings, without: Collection[str], **options: Any) -> Any:
-    """PEFT's config of an adapter beside the linear layers of `model`, but for those inside of the modules `without`.
+    """PEFT's config of an adapter beside the linear layers of `model`, but for those inside of the modules `without`;
+    or of a prompt, which begins as rows of the input embedding, drawn with repetition: Lester et al. 2021 found these
+    far better than random numbers.
 
     Args:
         options: further arguments of PEFT's config.
@@ -166,6 +173,12 @@ def adapter_config(model: Any, settings: LoraSettings, without: Collection[str],
     peft = require_peft()
     if settings.method == "ia3":
         return peft.IA3Config(**_ia3_targets(model, without), **options)
+    if settings.method == "prompt":
+        if options.pop("modules_to_save"):
+            raise ModelError("this model lacks weights, which a prompt can't stand in for; take lora, rslora or dora")
+        return peft.PromptTuningConfig(
+            num_virtual_tokens=num_soft_tokens(settings), prompt_tuning_init="SAMPLE_VOCAB", **options
+        )
     rank = settings.r or _RANK
     return peft.LoraConfig(
         r=rank,
@@ -224,7 +237,7 @@ def _is_target(name: str, target: str, kinds: Collection[str]) -> bool:
 
 def _refuse_high_rank(layers: dict[str, tuple[int, int]], config: Any) -> None:
     """Matrices of a higher rank than the layer's own would only cost memory."""
-    rank = getattr(config, "r", 0)  # of IA3 there is none
+    rank = getattr(config, "r", 0)  # of IA3 and prompts there is none
     too_small = next((name for name in layers if rank > min(layers[name]) and name in config.target_modules), None)
     if too_small is not None:
         inputs, outputs = layers[too_small]

@@ -40,14 +40,17 @@ def pipeline_command(task: str, path: Path, given: str, folder: str = "model") -
 def chat_command(path: Path, conversations: Iterable[Any], system: str | None = None) -> str:
     """A line for the shell that asks the model the first question of `conversations` (see
     `hfscale.data.conversations`), behind the `system` message that it was trained with; an adapter has to be merged
-    before."""
+    before. What can't be merged is a trained prompt, which its card tells how to ask."""
     messages = json.loads(next(iter(conversations))["text"])
     asked = messages[: [message["role"] for message in messages].index("user") + 1]
     if system and asked[0]["role"] != "system":
         asked = [{"role": "system", "content": system}, *asked]
     given = json.dumps(asked, ensure_ascii=False)
-    if not (path / "model" / "adapter_config.json").is_file():
+    adapter = path / "model" / "adapter_config.json"
+    if not adapter.is_file():
         return pipeline_command("text-generation", path, given)
+    if json.loads(adapter.read_text(encoding="utf-8"))["peft_type"] == "PROMPT_TUNING":
+        return f"with the lines under Use in {path}/model/README.md"
     merged = pipeline_command("text-generation", path, given, folder="model-merged")
     return f"hfscale export {shlex.quote(str(path))} --merge && {merged}"
 

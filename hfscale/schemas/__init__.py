@@ -27,12 +27,13 @@ from hfscale.schemas.language import check_metric as check_metric
 from hfscale.schemas.language import check_samples as check_samples
 from hfscale.schemas.language import check_tokenizer as check_tokenizer
 from hfscale.schemas.lora import LoraSettings as LoraSettings
+from hfscale.schemas.lora import num_soft_tokens as num_soft_tokens
 from hfscale.schemas.model import ClassifierModelSettings as ClassifierModelSettings
 from hfscale.schemas.model import ModelSettings as ModelSettings
 from hfscale.schemas.optim import OptimSettings as OptimSettings
 from hfscale.schemas.prune import PruneSettings as PruneSettings
 from hfscale.schemas.quant import QuantSettings as QuantSettings
-from hfscale.schemas.quant import check_quant as check_quant
+from hfscale.schemas.quant import check_adapter as check_adapter
 from hfscale.schemas.rnn import RnnSettings as RnnSettings
 from hfscale.schemas.seq2seq import SEQ2SEQ_METRICS as SEQ2SEQ_METRICS
 from hfscale.schemas.seq2seq import GenerationSettings as GenerationSettings

@@ -8,7 +8,7 @@ from typing import Literal
 from hfscale.schemas.checks import require, require_measured
 from hfscale.schemas.data import SourceSettings
 from hfscale.schemas.language import LanguageModelSettings
-from hfscale.schemas.lora import LoraSettings
+from hfscale.schemas.lora import LoraSettings, num_soft_tokens
 from hfscale.schemas.train import TrainSettings
 
 ANSWER_METRICS = ("loss", "perplexity", "bits_per_byte", "exact_match", "stopped")
@@ -83,10 +83,19 @@ class AnswerSettings:
 
 
 def check_chat(
-    model: LanguageModelSettings, data: ConversationSettings, answers: AnswerSettings, train: TrainSettings
+    model: LanguageModelSettings,
+    data: ConversationSettings,
+    answers: AnswerSettings,
+    train: TrainSettings,
+    lora: LoraSettings | None = None,
 ) -> None:
     """Refuse what a recipe that teaches to answer can't do; for its `__post_init__`."""
     require(model.name is not None, "--model.name is missing: which language model shall learn to answer?")
+    number = num_soft_tokens(lora)
+    require(
+        number < data.max_length,
+        f"--lora.tokens {number} leaves no room for a text in --data.max_length {data.max_length}",
+    )
     metric = train.best_metric
     require_measured(metric, ANSWER_METRICS)
     require(

@@ -7,7 +7,9 @@ from typing import Literal
 
 from hfscale.schemas.checks import require
 
-AdapterMethod = Literal["lora", "rslora", "dora", "pissa", "ia3"]
+AdapterMethod = Literal["lora", "rslora", "dora", "pissa", "ia3", "prompt"]
+_BESIDE_LAYERS = ("r", "alpha", "dropout", "targets")
+_TOKENS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +18,8 @@ class LoraSettings:
 
     method: AdapterMethod = "lora"
     """LoRA; with a scale for high ranks (rslora), with learned magnitudes (dora), begun from the principal components
-    of the weights (pissa); or one factor per activation instead of matrices (ia3)."""
+    of the weights (pissa); one factor per activation instead of matrices (ia3); or, of a language model, embeddings
+    that every text begins with (prompt)."""
     r: int | None = None
     """Rank of the two matrices beside each layer; 8 by default."""
     alpha: float | None = None
@@ -26,19 +29,23 @@ class LoraSettings:
     targets: list[str] | None = field(default=None, hash=False)
     """Names, or last parts of names, of the layers that get an adapter; by default all linear ones but the head's
     (ia3: keys, values and the feed-forward ones)."""
+    tokens: int | None = None
+    """Embeddings of a trained prompt; 20 by default. They count in `data.max_length`."""
 
     def __post_init__(self) -> None:
         require(self.r is None or self.r >= 1, f"--lora.r must be at least 1, got {self.r}")
         require(self.alpha is None or self.alpha > 0, f"--lora.alpha must be greater than 0, got {self.alpha}")
         require(0 <= (self.dropout or 0) < 1, f"--lora.dropout must be in [0, 1), got {self.dropout}")
         require(self.targets is None or len(self.targets) > 0, "--lora.targets is empty; leave it out for the usual")
-        for name in ("r", "alpha", "dropout"):
-            given = getattr(self, name) is not None
+        require(self.tokens is None or self.tokens >= 1, f"--lora.tokens must be at least 1, got {self.tokens}")
+        idle = _BESIDE_LAYERS if self.method in ("ia3", "prompt") else ()
+        for name in (*idle, *(("tokens",) if self.method != "prompt" else ())):
             require(
-                not (given and self.method == "ia3"),
-                f"--lora.{name} has no effect with --lora.method ia3; leave it out",
+                getattr(self, name) is None,
+                f"--lora.{name} has no effect with --lora.method {self.method}; leave it out",
             )
-        require(
-            self.targets is None or self.method != "ia3",
-            "--lora.targets has no effect with --lora.method ia3; leave it out",
-        )
+
+
+def num_soft_tokens(lora: LoraSettings | None) -> int:
+    """How many embeddings of a prompt every document begins with; 0 without prompt tuning."""
+    return (lora.tokens or _TOKENS) if lora is not None and lora.method == "prompt" else 0

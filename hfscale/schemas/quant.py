@@ -28,12 +28,18 @@ class QuantSettings:
             )
 
 
-def check_quant(quant: QuantSettings | None, lora: LoraSettings | None, random_weights: bool = False) -> None:
-    """Refuse what can't be trained in few bits.
+def check_adapter(
+    lora: LoraSettings | None, quant: QuantSettings | None, random_weights: bool = False, takes_prompt: bool = False
+) -> None:
+    """Refuse what can't be trained in few bits, and a trained prompt where the recipe reads none.
 
     Raises:
         ValueError: naming the flag.
     """
+    require(
+        lora is None or lora.method != "prompt" or takes_prompt,
+        "--lora.method prompt is for finetune_gpt.py alone; take lora, rslora, dora or ia3",
+    )
     if quant is None:
         return
     require(lora is not None, "--quant: quantized weights can't be trained; add an adapter, as in --lora.r 8")

@@ -33,6 +33,8 @@ def adapter_names(model: nn.Module) -> dict[str, str]:
     """Name in the file that PEFT writes -> name of the trained weight."""
 
     def in_file(name: str) -> str:
+        if name == "prompt_encoder.default.embedding.weight":
+            return "prompt_embeddings"
         name = name.replace(".modules_to_save.default.", ".")
         name = name.replace(".lora_magnitude_vector.default.weight", ".lora_magnitude_vector")
         return name.replace(".default.", ".").removesuffix(".default")

@@ -20,6 +20,7 @@ from tests.support.commands import ROOT, assert_one_line, result
 from tests.support.warm import WarmRun
 
 pytest.importorskip("peft", reason="needs the extra `peft`")
+PROMPT = ["--lora.method", "prompt", "--lora.tokens", 4]
 NEEDS_BITS = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra `quant`")
 
 
@@ -34,12 +35,22 @@ def finetune(folder: Path, name: str, *flags: Any, **hooks: Any) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
-@pytest.mark.parametrize("flags", [["--lora.method", "dora"], pytest.param(["--quant.bits", 4], marks=NEEDS_BITS)])
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # PEFT's, where it has a prompt
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--lora.method", "dora", "--lora.r", 4],
+        pytest.param(["--lora.r", 4, "--quant.bits", 4], marks=NEEDS_BITS),
+        PROMPT,
+        pytest.param([*PROMPT, "--quant.bits", 4], marks=NEEDS_BITS),
+    ],
+    ids=["dora", "qlora", "prompt", "4-bit prompt"],
+)
 def test_killed_and_gone_on_with_and_loaded_as_the_card_says(tmp_path: Path, flags: list[Any]) -> None:
-    whole = finetune(tmp_path, "whole", "--lora.r", 4, *flags)
+    whole = finetune(tmp_path, "whole", *flags)
     assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert finetune(tmp_path, "killed", "--lora.r", 4, *flags, signal_in_training=("SIGKILL", 5)).returncode == -9
-    gone_on = finetune(tmp_path, "killed", "--lora.r", 4, *flags)
+    assert finetune(tmp_path, "killed", *flags, signal_in_training=("SIGKILL", 5)).returncode == -9
+    gone_on = finetune(tmp_path, "killed", *flags)
     assert "resumed    from step-00000" in gone_on.stdout, gone_on.stderr
     run, other = tmp_path / "whole", tmp_path / "killed"
     weights, others = (load_file(each / "model" / "adapter_model.safetensors") for each in (run, other))
@@ -66,7 +77,7 @@ def held_out_loss(found: dict[str, Any], folder: Path) -> float:
         asked = {"role": "user", "content": f"{row['instruction']}\n\n{row['input']}"}
         ids, learned = chat.encode([asked, {"role": "assistant", "content": row["output"]}])
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor(ids)[None].long()).logits[0, :-1]
+            logits = model(input_ids=torch.tensor(ids)[None].long()).logits[0, -len(ids) : -1]
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(ids)[1:].long(), reduction="none")
         losses.append(loss[torch.tensor(learned)[1:]])
     return float(torch.cat(losses).mean())

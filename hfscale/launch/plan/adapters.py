@@ -7,9 +7,12 @@ import importlib.util
 import warnings
 from typing import Any
 
+from torch import nn
+
 from hfscale.models.adapters import adapter_config, linear_layers
 from hfscale.models.heads import heads_of
-from hfscale.schemas import LoraSettings
+from hfscale.models.soft_tokens import embed_soft_tokens
+from hfscale.schemas import LoraSettings, num_soft_tokens
 
 
 def has_peft() -> bool:
@@ -27,6 +30,8 @@ def add_adapter(model: Any, settings: LoraSettings, train_head: bool) -> None:
         MissingExtraError: where peft is not installed.
         ModelError, SettingsError: where the adapter doesn't fit the model.
     """
+    if settings.method == "prompt":
+        return _add_prompt(model, num_soft_tokens(settings))
     heads = heads_of(model)
     if settings.method == "pissa":  # begins from weights, of which there are none here, and is as large as
         settings = dataclasses.replace(settings, method="lora")
@@ -42,6 +47,13 @@ def add_adapter(model: Any, settings: LoraSettings, train_head: bool) -> None:
         parameter.requires_grad_(is_trained)
         if is_trained:  # adapters are kept in float32 beside weights of any type, as peft does
             parameter.data = parameter.data.float()
+
+
+def _add_prompt(model: Any, number: int) -> None:
+    embedding = model.get_input_embeddings()
+    model.requires_grad_(False)
+    model.prompt = nn.Embedding(number, embedding.weight.shape[1])
+    embed_soft_tokens(embedding, model.prompt)
 
 
 def quantizable_layers(model: Any) -> list[Any]:

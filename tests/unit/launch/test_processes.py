@@ -117,6 +117,8 @@ def test_only_the_second_fsdp_is_taken() -> None:
         refuse_unsupported({"ACCELERATE_USE_FSDP": "true"})
     with pytest.raises(LaunchError, match=r"integers of --quant; use .*zero3\.yaml"):
         refuse_unsupported({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, quantized=True)
+    with pytest.raises(LaunchError, match=r"prompt has not been tried under FSDP2; use .*zero2\.yaml"):
+        refuse_unsupported({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, prompt=True)
 
 
 def test_deepspeed_without_a_launcher_is_refused() -> None:

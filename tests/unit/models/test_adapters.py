@@ -202,17 +202,23 @@ def test_the_task_is_known_without_the_base(folders: dict[str, Path], tmp_path: 
 
 @pytest.mark.parametrize(
     ("given", "complaint"),
-    [({"r": 0}, "at least 1"), ({"method": "ia3", "r": 8}, "no effect"), ({"targets": []}, "empty")],
+    [
+        ({"r": 0}, "at least 1"),
+        ({"method": "ia3", "r": 8}, "no effect"),
+        ({"targets": []}, "empty"),
+        ({"method": "prompt", "tokens": 0}, "tokens must be at least 1"),
+        ({"method": "prompt", "targets": ["query"]}, "targets has no effect with --lora.method prompt"),
+        ({"tokens": 20}, "tokens has no effect with --lora.method lora"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         LoraSettings(**given)
 
 
-@pytest.mark.parametrize("method", ["prompt", "prefix"])
-def test_methods_without_an_adapter_in_the_layers_are_refused_by_name(method: str) -> None:
-    with pytest.raises(SettingsError, match=f"lora.method must be one of .*lora.*, got {method}"):
-        parse_config(Settings, ["--lora.method", method])
+def test_prefix_tuning_is_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match=r"lora.method must be one of .*prompt.*, got prefix"):
+        parse_config(Settings, ["--lora.method", "prefix"])
 
 
 def test_a_base_of_the_same_name_and_another_shape_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hfscale.models.quantization import (
     quantized_options,
     rows_apart,
 )
-from hfscale.schemas import LoraSettings, ModelSettings, OptimSettings, QuantSettings, check_quant
+from hfscale.schemas import LoraSettings, ModelSettings, OptimSettings, QuantSettings, check_adapter
 from hfscale.training import build_optimizer
 from hfscale.training.state import load_optimizer_state, optimizer_state
 from tests.unit.models.test_adapters import LABELS, SINGLE, disturb, folders, logits, saved  # noqa: F401
@@ -141,13 +141,13 @@ def test_scales_that_a_forward_pass_has_moved_are_counted(folders: dict[str, Pat
 )
 def test_what_can_not_be_trained_is_refused(lora: Any, random_weights: bool, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        check_quant(QuantSettings(bits=4), lora, random_weights)
+        check_adapter(lora, QuantSettings(bits=4), random_weights)
 
 
 def test_dora_is_refused_on_8_bits_and_trained_on_4() -> None:
-    check_quant(QuantSettings(bits=4), LoraSettings(method="dora"), False)
+    check_adapter(LoraSettings(method="dora"), QuantSettings(bits=4))
     with pytest.raises(ValueError, match=r"--lora.method dora does not work with --quant.bits 8; take --quant.bits 4"):
-        check_quant(QuantSettings(bits=8), LoraSettings(method="dora"), False)
+        check_adapter(LoraSettings(method="dora"), QuantSettings(bits=8))
 
 
 def test_settings_of_four_bits_have_no_effect_on_eight() -> None:

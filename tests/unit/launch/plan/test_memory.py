@@ -89,6 +89,16 @@ def test_fake_equals_real_with_a_state_in_8_bits(batch_size: int) -> None:
     assert line.parts[0, MEASURED.index("optimizer")] == sum(held.values())
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_prompt_is_counted(kind: str) -> None:
+    variant = Variant(weights="fp32", autocast=False, lora=LoraSettings(method="prompt", tokens=8), device="cpu")
+    training = workload(kind)
+    line = measure(training, variant, 3, 8)
+    assert line.num_trained == 8 * 64
+    assert line.peaks(ALL).sum(1).max() == pytest.approx(real_peak(training, variant, 3, 8), rel=0.05)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_two_depths_meet_the_whole(checkpointing: bool) -> None:
     training = workload("llama", layers=7)
