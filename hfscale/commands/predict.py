@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -112,7 +113,7 @@ def _put_out(settings: argparse.Namespace, predictions: list[Any]) -> None:
 def _as_table(predictions: list[Any], delimiter: str) -> str:
     """A header and a row per text, without the `scores` of the labels that were not chosen."""
     text = io.StringIO()
-    names = [name for name in predictions[0] if name != "scores"] if predictions else []
+    names = [name for name in dict.fromkeys(itertools.chain(*predictions)) if name != "scores"]
     table = csv.DictWriter(text, names, extrasaction="ignore", delimiter=delimiter, lineterminator="\n")
     table.writeheader()
     table.writerows(predictions)

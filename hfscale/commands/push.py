@@ -69,9 +69,8 @@ def _wanted(settings: argparse.Namespace, before: HubSettings | None) -> HubSett
         "language": settings.language,
     }
     if not settings.repo and before is None:
-        raise SettingsError(
-            f"where to? {settings.run_folder or settings.dataset} was never pushed: give --repo, as in --repo me/mine"
-        )
+        never = f"{settings.run_folder} was never pushed: " if settings.run_folder else ""  # nothing is noted of data
+        raise SettingsError(f"where to? {never}give --repo, as in --repo me/mine")
     before = before if before and settings.repo in (None, before.repo_id) else None
     known: dict[str, Any] = {**dataclasses.asdict(before), "every_checkpoint": False} if before else {}
     if given["pull_request"]:

@@ -38,7 +38,8 @@ _MODEL = (
     *("*.onnx", "*.onnx.data", "*.py", "export.json", "prune.json", CARD),
 )
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "*.onnx", "*.onnx.data")
-"""What a model is loaded from."""
+WEIGHTS += ("export.json", "prune.json")
+"""What a model is loaded from, and what tells how it was made of another."""
 _BESIDE_DATA = (".md", ".txt", ".yaml", ".yml", ".conll", ".conllu", ".bio", ".arrow", ".pdf", ".bib", ".cff", "")
 """What may stand beside the rows: texts about them (`LICENSE`), formats that are no rows to us."""
 _RUN = ("config.yaml", "result.json", "metrics.jsonl", "learning_curve.png")

@@ -137,10 +137,17 @@ def _read(path: Path, name: str) -> _Table:
 
 
 def _separator(path: Path, encoding: str) -> str | None:
-    """The one that a header without a comma has, if it is one."""
-    header = next((line for _, line in text_lines(path, encoding) if line.strip()), "").rstrip("\r\n")
-    found = [each for each in ",;\t|" if len(next(csv.reader([header], delimiter=each), [])) > 1]
-    return found[0] if len(found) == 1 and found != [","] else None
+    """The one that a header without a comma has, and the first row as often."""
+    lines = (line.rstrip("\r\n") for _, line in text_lines(path, encoding) if line.strip())
+    header, row = next(lines, ""), next(lines, None)
+    found = [each for each in ",;\t|" if _num_cells(header, each) > 1]
+    if len(found) != 1 or found == [","] or (row and _num_cells(row, found[0]) != _num_cells(header, found[0])):
+        return None
+    return found[0]
+
+
+def _num_cells(line: str, separator: str) -> int:
+    return len(next(csv.reader([line], delimiter=separator), []))
 
 
 def _configs(tables: list[_Table]) -> list[dict[str, Any]] | None:

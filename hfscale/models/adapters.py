@@ -204,7 +204,8 @@ def _ia3_targets(model: Any, without: Collection[str]) -> dict[str, list[str]]:
     pairs = [(f"{name}.{keys}".lstrip("."), f"{name}.{values}".lstrip(".")) for name, _ in model.named_modules()
              for keys, values in _VALUES_OF_KEYS.items()]  # fmt: skip
     attention = [name for pair in pairs if all(each in layers for each in pair) for name in pair]
-    feed_forward = [name for name in layers if name.endswith(tuple(f".{each}" for each in _SECOND_LAYERS))]
+    second = [name for name in layers if name.endswith(tuple(f".{each}" for each in _SECOND_LAYERS))]
+    feed_forward = [name for name in second if not name.endswith("attention.output.dense")]
     if not attention or not feed_forward:
         raise ModelError(
             f"--lora.method ia3: which layers of a {kind} make keys, values and the feed-forward output is not known; "

@@ -106,6 +106,8 @@ def build_model(workload: Workload, config: Any, dtype: Any) -> Any:
     elif workload.objective == "seq2seq":
         auto = transformers.AutoModelForSeq2SeqLM
         config.use_cache = False  # as the loss asks for
+        if getattr(config, "decoder_start_token_id", None) is None:  # whichever it is, it takes no memory
+            config.decoder_start_token_id = config.pad_token_id or 0
     else:
         auto = auto_class(workload.objective)
         set_outputs(config, workload.objective, [str(number) for number in range(workload.num_labels)])

@@ -29,3 +29,13 @@ def test_of_chosen_pairs_they_are_those_of_the_texts_alone(task: Any) -> None:
     assert list(written.metrics()) == [*expected, "loss", "perplexity"]
     error = standard_error(resampled(written, next(iter(expected))))
     assert error is not None and error > 0
+
+
+def test_bleu_without_a_common_4_gram_is_that_of_the_task() -> None:
+    references = ["a man rides a red bike", "two dogs run on the beach"]
+    texts = ["a man rides a blue car", "two cats run on a hill"]
+    written = Written("translation", texts, references, np.ones((2, 2)))
+    assert written.metric_of("bleu", np.arange(2)) == pytest.approx(
+        score_texts("translation", texts, references)["bleu"]
+    )
+    assert written.metric_of("bleu", np.arange(2)) > 0
