@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-_HARDWARE = ("device", "num_processes", "cpu_cores", "threads_per_process", "precision", "power_limit_watts")
+_OF_A_CPU = ("cpu_cores", "threads_per_process")
+_HARDWARE = ("device", "num_processes", "precision", "power_limit_watts", *_OF_A_CPU)
 
 
 def with_earlier(environment: dict[str, Any], origin: Path) -> dict[str, Any]:
@@ -19,6 +20,11 @@ def with_earlier(environment: dict[str, Any], origin: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return environment
     machines = [*before.get("earlier", []), {name: before.get(name) for name in _HARDWARE}]
-    now = {name: environment.get(name) for name in _HARDWARE}
-    others = [each for number, each in enumerate(machines) if each != now and each not in machines[:number]]
-    return {**environment, "earlier": others} if others else environment
+    others = {_told(each): each for each in machines}
+    others.pop(_told(environment), None)
+    return {**environment, "earlier": list(others.values())} if others else environment
+
+
+def _told(machine: dict[str, Any]) -> tuple[Any, ...]:
+    names = ("device", "num_processes", "precision")
+    return tuple(machine.get(name) for name in (*names, *(_OF_A_CPU if machine.get("device") == "cpu" else ())))
