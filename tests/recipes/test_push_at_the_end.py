@@ -131,8 +131,18 @@ def test_each_best_model_in_the_background(hub: LoopbackHub, words: list[Any], t
     hub.fail("PUT", "/", 1, hold=threading.Event())
     hub.fail("POST", "/commit/main", 1, status=403)
     rows = words[words.index("--data.train") + 1]
-    more = ["--train.max_steps", 9, "--train.eval_steps", 1, "--data.validation", rows, "--optim.lr", "5e-3"]
-    given = [*words, *more, "--hub.every_checkpoint", "true"]
+    more = [
+        "--train.max_steps",
+        9,
+        "--train.eval_steps",
+        1,
+        "--data.validation",
+        rows,
+        "--hub.every_checkpoint",
+        "true",
+    ]
+    still = ["--optim.name", "sgd", "--optim.lr", 1e-30]  # the first model stays the best, and its folder where it is
+    given = [*words, *more, *still]
     training = started(hub, given, slow_steps=0.5)
     while not (tmp_path / "run" / "result.json").exists():
         time.sleep(0.05)
