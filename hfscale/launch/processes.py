@@ -37,8 +37,7 @@ def start(train: TrainSettings, quant: QuantSettings | None = None, lora: LoraSe
     several.
 
     Args:
-        quant: how frozen weights are to be quantized, which not all launches can share out.
-        lora: the adapter, of which the same is true.
+        quant, lora: how frozen weights are held, and what is trained beside them; not all launches share these out.
 
     Raises:
         LaunchError: where the launch command asks for something that would silently not happen.
